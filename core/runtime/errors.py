@@ -1,0 +1,109 @@
+"""Every error that may reach a user: one hierarchy, with its code in each protocol.
+
+Raised where the fact is known. The text is for the user: it names the value, the limit and the remedy, and holds
+no library text, no path of the server and no address. Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RuntimeServiceError(Exception):
+    """Root; a subclass says how the error looks in each protocol."""
+
+    grpc_code: ClassVar[str] = "INTERNAL"
+    """Name of the `grpc.StatusCode`."""
+    http_status: ClassVar[int] = 500
+    error_type: ClassVar[str] = "generation"
+    """Value of `error_type` in the TGI error body."""
+    retryable: ClassVar[bool] = False
+    """Whether the same request may succeed later."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequest(RuntimeServiceError):
+    """A field of a request has a value that can never work."""
+
+    grpc_code = "INVALID_ARGUMENT"
+    http_status = 422
+    error_type = "validation"
+
+
+class TemplateError(InvalidRequest):
+    """The model's chat template refuses the messages, or the model has none."""
+
+    error_type = "template_error"
+
+
+class ImageRefused(InvalidRequest):
+    """A picture cannot be used; the message names the picture by its place in the request, from 0."""
+
+
+class ImageUrlNotEnabled(ImageRefused):
+    """A picture was given as an address, and this server does not fetch."""
+
+
+class UnknownBatch(RuntimeServiceError):
+    """A step operation names a batch that does not exist, or whose lease expired."""
+
+    grpc_code = "NOT_FOUND"
+    http_status = 404
+    error_type = "validation"
+
+
+class Overloaded(RuntimeServiceError):
+    """No room now: the queue or the slot table is full."""
+
+    grpc_code = "RESOURCE_EXHAUSTED"
+    http_status = 429
+    error_type = "overloaded"
+    retryable = True
+
+
+class NotReady(RuntimeServiceError):
+    """The model is loading, or its worker is gone and being restarted."""
+
+    grpc_code = "UNAVAILABLE"
+    http_status = 503
+    error_type = "unavailable"
+    retryable = True
+
+
+class BackendError(RuntimeServiceError):
+    """A hook of the backend failed; this request is lost."""
+
+    http_status = 424
+    error_type = "generation"
+
+
+class BackendContractError(BackendError):
+    """A backend broke the contract: misspelt hook, no answer, wrong shape, logits that are not numbers."""
+
+
+class StartupError(RuntimeServiceError):
+    """The server cannot start: one line for the operator."""
+
+    grpc_code = "FAILED_PRECONDITION"
+
+
+class ModelRefused(StartupError):
+    """The model folder is missing, broken or of a kind the runtime cannot serve."""
+
+
+class BackendRefused(StartupError):
+    """The wanted backend does not exist, does not fit or is not available here."""
+
+
+def error_named(name: str) -> type[RuntimeServiceError] | None:
+    """Return the class of that name, for an error that came over the wire."""
+    pending: list[type[RuntimeServiceError]] = [RuntimeServiceError]
+    while pending:
+        candidate = pending.pop()
+        if candidate.__name__ == name:
+            return candidate
+        pending.extend(candidate.__subclasses__())
+    return None

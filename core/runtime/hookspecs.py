@@ -1,0 +1,79 @@
+"""The pluggy hooks of a backend plugin: one for discovery, the rest for compute.
+
+Compute hooks are called on the device thread only and never concurrently. They are hooks, not methods, so that
+wrappers (`@hookimpl(wrapper=True)`) can trace, measure, inject faults and compare without the engine knowing.
+A hook call costs a few microseconds: once per device step is free, once per layer is not.
+Implementations may take fewer arguments than the spec, so new arguments never break a plugin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import pluggy
+
+if TYPE_CHECKING:
+    import torch
+
+    from runtime.backend import (
+        BackendSpec,
+        Capacity,
+        DecodeBatch,
+        DecodeOutput,
+        Placement,
+        PrefillBatch,
+        PrefillOutput,
+        Prefix,
+        ShapePlan,
+        WarmupProgress,
+    )
+
+PROJECT: Final = "runtime"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class Discovery:
+    """Hooks of a plugin module, the object an entry point of the group `runtime` names."""
+
+    @hookspec
+    def runtime_backends(self) -> Sequence[BackendSpec]:  # type: ignore[empty-body]
+        """List the backends this plugin offers; must be cheap and import no vendor package."""
+
+
+class Compute:
+    """Hooks of one loaded backend."""
+
+    @hookspec
+    def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
+        """Run every shape of `plan` so that none is met for the first time in service."""
+
+    @hookspec(firstresult=True)
+    def prefill(self, batch: PrefillBatch) -> PrefillOutput:  # type: ignore[empty-body]
+        """Compute whole prompts; return the logits after each row's last token and the state to concatenate."""
+
+    @hookspec
+    def concatenate(self, prefix: Prefix[object], placements: Sequence[Placement]) -> None:
+        """Put rows of a finished prefill into slots of the running decode batch; nothing else may move."""
+
+    @hookspec(firstresult=True)
+    def decode(self, batch: DecodeBatch) -> DecodeOutput:  # type: ignore[empty-body]
+        """Append one token to every active slot and return the logits after it."""
+
+    @hookspec
+    def release(self, slots: Sequence[int]) -> None:
+        """Forget the state of these slots (optional; a later concatenate overwrites them anyway)."""
+
+    @hookspec(firstresult=True)
+    def stages(self, batch: PrefillBatch) -> Mapping[str, torch.Tensor]:  # type: ignore[empty-body]
+        """Return named intermediate tensors of a prefill, for comparison with the oracle (optional)."""
+
+    @hookspec(firstresult=True)
+    def capacity(self) -> Capacity:  # type: ignore[empty-body]
+        """Tell what the loaded backend really affords (optional; the limits it was loaded with otherwise)."""
+
+    @hookspec(firstresult=True)
+    def stats(self) -> Mapping[str, float]:  # type: ignore[empty-body]
+        """Return counters of the backend, for metrics (optional)."""

@@ -1,0 +1,257 @@
+"""The one object front ends hold: the `Runtime` protocol, its requests and its events.
+
+HTTP and gRPC are written against it; `runtime.local.LocalRuntime` implements it in the worker and
+`runtime.remote.RemoteRuntime` in the gateway, over gRPC. All methods are called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from runtime.backend import WarmupProgress
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text of the user; a placeholder typed in it stays text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokensPart:
+    """Token ids, taken as they are."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """An encoded picture: PNG, JPEG, WebP or GIF."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUrlPart:
+    """A picture by reference: a `data:` URI; other schemes are refused by the worker."""
+
+    url: str
+
+
+Part = TextPart | TokensPart | ImagePart | ImageUrlPart
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParameters:
+    """How the next token is chosen; neutral values by default."""
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    """Candidates kept; 0 keeps all."""
+    top_p: float = 1.0
+    """Probability mass kept; 1 keeps all."""
+    seed: int | None = None
+    """0 to 2**64-1; drawn by the worker when None."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingParameters:
+    """When a reply ends."""
+
+    max_new_tokens: int | None = None
+    """None fills the context."""
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """A prompt, as parts or as a conversation for the model's chat template, and what to do with it."""
+
+    parts: tuple[Part, ...] = ()
+    messages: tuple[Message, ...] = ()
+    """When given, `parts` must be empty."""
+    sampling: SamplingParameters = field(default_factory=SamplingParameters)
+    stopping: StoppingParameters = field(default_factory=StoppingParameters)
+    add_special_tokens: bool = True
+    """Whether the tokenizer adds its BOS; a chat template decides for itself."""
+
+
+class FinishReason(Enum):
+    """Why a reply ended; the values are TGI's names."""
+
+    LENGTH = "length"
+    EOS_TOKEN = "eos_token"
+    STOP_SEQUENCE = "stop_sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One generated token."""
+
+    id: int
+    text: str
+    """What this token adds to the text: empty while a character is incomplete."""
+    logprob: float
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """The end of a reply."""
+
+    text: str
+    """The whole reply without special tokens."""
+    finish_reason: FinishReason
+    generated_tokens: int
+    prompt_tokens: int
+    """Tokens of the prompt, placeholders of pictures included."""
+    seed: int | None
+    """The seed used, None for a greedy reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """An event of a reply: one or more new tokens, and the completion with the last of them."""
+
+    tokens: tuple[Token, ...]
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptToken:
+    """One token of a prompt, for `tokenize`."""
+
+    id: int
+    text: str
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Facts about what is served."""
+
+    model_id: str
+    model_digest: str
+    architecture: str
+    dtype: str
+    """The dtype the weights are stored in."""
+    backend: str
+    backend_version: str
+    contract: str
+    device: str
+    """Kind of device, as the backend's probe tells."""
+    version: str
+    max_input_tokens: int
+    max_total_tokens: int
+    max_batch_size: int
+    max_concurrent_requests: int
+    vision: bool
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+class Readiness(Enum):
+    """State of a worker."""
+
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether requests are served now."""
+
+    readiness: Readiness
+    message: str = ""
+    """What it is doing, or why it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepRequest:
+    """A request of a step operation; `id` is the caller's and unique in its batch."""
+
+    id: int
+    request: GenerateRequest
+
+
+@dataclass(frozen=True, slots=True)
+class CachedBatch:
+    """Rows leased by step operations."""
+
+    id: int
+    request_ids: tuple[int, ...]
+    max_tokens: int
+    """Tokens the rows hold now, prompts and outputs together."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """The answer of one step: an event per live request, and the batch unless all are finished."""
+
+    generations: tuple[tuple[int, Generation], ...]
+    """(request id, event) pairs."""
+    batch: CachedBatch | None
+    forward_ns: int
+    """Time in the backend, nanoseconds."""
+    decode_ns: int
+    """Time in sampling and detokenizing, nanoseconds."""
+    total_ns: int
+
+
+class Runtime(Protocol):
+    """What a front end may do. Errors are those of `runtime.errors`."""
+
+    def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+        """Stream a reply. Closing the iterator, or cancelling its task, frees the slot at the next step."""
+        ...
+
+    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
+        """Return the prompt's tokens, placeholders included."""
+        ...
+
+    async def info(self) -> Info: ...
+
+    async def health(self) -> Health: ...
+
+    def warmup(self) -> AsyncIterator[WarmupProgress]:
+        """Run the backend's warm-up hook and stream its progress."""
+        ...
+
+    async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
+        """Lease a slot per request, compute the prompts and return the first tokens.
+
+        Raises Overloaded when there are fewer free slots than requests.
+        """
+        ...
+
+    async def concatenate(self, batch_ids: Sequence[int]) -> CachedBatch:
+        """Join finished prefills into one decoding batch that keeps the first id."""
+        ...
+
+    async def decode(self, batch_ids: Sequence[int]) -> StepResult:
+        """Advance a batch by one token; several batches are concatenated first."""
+        ...
+
+    async def filter(self, batch_id: int, request_ids: Sequence[int]) -> CachedBatch:
+        """Keep only these requests of a batch."""
+        ...
+
+    async def release(self, batch_id: int | None) -> None:
+        """Give back the rows of a batch, or of all leased batches when None."""
+        ...
+
+    async def aclose(self) -> None: ...
