@@ -94,6 +94,10 @@ class ModelRefused(StartupError):
     """The model folder is missing, broken or of a kind the runtime cannot serve."""
 
 
+class WorkerFailed(StartupError):
+    """The worker could not start, and has said why itself."""
+
+
 class BackendRefused(StartupError):
     """The wanted backend does not exist, does not fit or is not available here."""
 

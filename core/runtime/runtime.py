@@ -6,7 +6,7 @@ HTTP and gRPC are written against it; `runtime.local.LocalRuntime` implements it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -66,6 +66,11 @@ class SamplingParameters:
     seed: int | None = None
     """0 to 2**64-1; drawn by the worker when None."""
 
+    @property
+    def draws(self) -> bool:
+        """Whether chance decides: asked for, or implied by a parameter that only sampling uses, as in TGI."""
+        return self.do_sample or self.temperature != 1 or self.top_k > 0 or self.top_p < 1
+
 
 @dataclass(frozen=True, slots=True)
 class StoppingParameters:
@@ -94,7 +99,7 @@ class FinishReason(Enum):
     """Why a reply ended; the values are TGI's names."""
 
     LENGTH = "length"
-    EOS_TOKEN = "eos_token"
+    EOS_TOKEN = "eos_token"  # noqa: S105
     STOP_SEQUENCE = "stop_sequence"
 
 
@@ -124,7 +129,7 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Delta:
     """An event of a reply: one or more new tokens, and the completion with the last of them."""
 
     tokens: tuple[Token, ...]
@@ -202,7 +207,7 @@ class CachedBatch:
 class StepResult:
     """The answer of one step: an event per live request, and the batch unless all are finished."""
 
-    generations: tuple[tuple[int, Generation], ...]
+    deltas: tuple[tuple[int, Delta], ...]
     """(request id, event) pairs."""
     batch: CachedBatch | None
     forward_ns: int
@@ -215,7 +220,7 @@ class StepResult:
 class Runtime(Protocol):
     """What a front end may do. Errors are those of `runtime.errors`."""
 
-    def generate(self, request: GenerateRequest) -> AsyncIterator[Generation]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply. Closing the iterator, or cancelling its task, frees the slot at the next step."""
         ...
 
@@ -227,7 +232,7 @@ class Runtime(Protocol):
 
     async def health(self) -> Health: ...
 
-    def warmup(self) -> AsyncIterator[WarmupProgress]:
+    def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
         """Run the backend's warm-up hook and stream its progress."""
         ...
 

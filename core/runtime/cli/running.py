@@ -1,0 +1,26 @@
+"""Running a server from a command: its event loop, and its one line when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+
+from runtime.errors import RuntimeServiceError, WorkerFailed
+from runtime.telemetry.logs import set_up_logs
+
+
+def run_server(process: str, server: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; a typed error is one line on standard error and exit status 1."""
+    set_up_logs(process)
+    try:
+        asyncio.run(server)
+    except WorkerFailed:
+        raise SystemExit(1) from None
+    except RuntimeServiceError as error:
+        sys.stdout.flush()
+        click.echo(f"runtime {process}: {error.message}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,20 @@
+"""`runtime worker`."""
+
+from __future__ import annotations
+
+import click
+
+from runtime.cli.options import knob_options
+from runtime.cli.running import run_server
+from runtime.config import Settings
+
+
+@click.command("worker")
+@click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where to serve gRPC.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
+@knob_options("worker")
+def worker(listen: str, supervised: bool, **values: str | int | float | None) -> None:
+    """Serve a model over gRPC alone, without the HTTP gateway."""
+    from runtime.serve.worker import run_worker
+
+    run_server("worker", run_worker(Settings.of(**values), listen, supervised))

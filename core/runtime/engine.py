@@ -1,0 +1,180 @@
+"""The device thread: one loop that takes commands, asks the scheduler for a step and runs it.
+
+Everything that touches the backend happens on this thread, between or in steps, so nothing else needs a lock. Commands
+come through the inbox; what happens to rows leaves through `deliver`, once per step, so that a step wakes the event
+loop once however many rows it advanced.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TypeVar
+
+from runtime.errors import BackendError, NotReady, RuntimeServiceError
+from runtime.leases import Leases
+from runtime.plugins import Hooks
+from runtime.row import Outcome, Row
+from runtime.runtime import Health, Readiness
+from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
+from runtime.slots import SlotTable
+from runtime.stepper import Step, Stepper, is_final
+
+Result = TypeVar("Result")
+Deliver = Callable[[Sequence[tuple[Row, Outcome]]], None]
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Owns the backend and its slots. Public methods may be called from any thread."""
+
+    def __init__(
+        self,
+        load: Callable[[], Hooks],
+        deliver: Deliver,
+        lease_idle_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`load` and `deliver` are called on the device thread; `deliver` must not block."""
+        self._load = load
+        self._deliver = deliver
+        self._lease_idle_seconds = lease_idle_seconds
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._stopping = False
+        self._rows: dict[int, Row] = {}
+        self._thread = threading.Thread(target=self._main, name="device", daemon=True)
+        self.health = Health(Readiness.LOADING, "loading the model")
+        self.loaded: Future[Hooks] = Future()
+        """Resolved when the model is loaded, or with the reason why not."""
+        self.ended: Future[None] = Future()
+        """Resolved when the device thread ends after loading; nothing is served from then on."""
+
+    def start(self) -> None:
+        """Load the model and begin to serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the step at work; rows still running get an error."""
+        self._inbox.put(self._stop)
+        self._thread.join()
+
+    def submit(self, row: Row) -> None:
+        """Queue a row; its sink hears of everything that follows."""
+        self._inbox.put(lambda: self._add(row))
+
+    def cancel(self, key: int) -> None:
+        """Forget a row at the next step boundary; a row that ended meanwhile is no error."""
+        self._inbox.put(lambda: self._remove(key))
+
+    def call(self, work: Callable[[Hooks, Leases], Result]) -> Future[Result]:
+        """Run `work` on the device thread at the next step boundary."""
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work(self._hooks, self._leases))
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._inbox.put(run)
+        return future
+
+    def _main(self) -> None:
+        try:
+            self._start_serving()
+        except Exception as error:
+            self.health = Health(Readiness.FAILED, str(error))
+            self.loaded.set_exception(error)
+            return
+        try:
+            while not self._stopping:
+                self._take_commands()
+                self._step()
+            self._end(NotReady("the server is stopping"))
+        except Exception as error:  # a bug of ours: every waiter must hear of it, and the process must not go on
+            log.exception("the device thread died")
+            self.health = Health(Readiness.FAILED, f"the device thread died: {type(error).__name__}")
+            self._end(BackendError("the server failed; its log has the cause"))
+
+    def _end(self, error: RuntimeServiceError) -> None:
+        rows, self._rows = list(self._rows.values()), {}
+        self._deliver([(row, error) for row in rows])
+        self.ended.set_result(None)
+
+    def _start_serving(self) -> None:
+        self._hooks = self._load()
+        capacity = self._hooks.capacity()
+        slots = SlotTable(capacity.rows)
+        self._stepper = Stepper(self._hooks, self._hooks.limits)
+        self._scheduler: Scheduler[int] = Scheduler(slots, self._hooks.limits.prefill_rows)
+        self._leases = Leases(self._hooks, self._stepper, slots, self._lease_idle_seconds, self._clock)
+        self.health = Health(Readiness.READY)
+        self.loaded.set_result(self._hooks)
+
+    def _take_commands(self) -> None:
+        """Run what is in the inbox; wait for something when there is nothing to compute."""
+        try:
+            command = self._inbox.get(block=not self._scheduler.has_step, timeout=self._leases.seconds_to_expiry)
+            while True:
+                command()
+                command = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+        self._leases.expire()
+
+    def _step(self) -> None:
+        match self._scheduler.next_step():
+            case PrefillStep(placed):
+                self._prefill([self._rows[key] for key, _ in placed], [slot for _, slot in placed])
+            case DecodeStep(keys):
+                self._decode([self._rows[key] for key in keys])
+
+    def _prefill(self, rows: list[Row], slots: list[int]) -> None:
+        for row, slot in zip(rows, slots, strict=True):
+            row.slot = slot
+        try:
+            step, prefix = self._stepper.prefill(rows)
+            self._stepper.place(prefix, rows, step.live_rows)
+        except BackendError as error:
+            self._fail(rows, error)
+        else:
+            self._finish(step)
+
+    def _decode(self, rows: list[Row]) -> None:
+        try:
+            step = self._stepper.decode(rows)
+        except BackendError as error:
+            self._fail(rows, error)
+        else:
+            self._finish(step)
+
+    def _finish(self, step: Step) -> None:
+        for row, outcome in step.outcomes:
+            if is_final(outcome):
+                self._remove(row.key)
+        self._deliver(step.outcomes)
+
+    def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
+        for row in rows:
+            self._remove(row.key)
+        self._deliver([(row, error) for row in rows])
+
+    def _add(self, row: Row) -> None:
+        self._rows[row.key] = row
+        self._scheduler.add(row.key)
+
+    def _remove(self, key: int) -> None:
+        self._rows.pop(key, None)
+        slot = self._scheduler.remove(key)
+        if slot is not None:
+            self._hooks.release([slot])
+
+    def _stop(self) -> None:
+        self._stopping = True

@@ -1,0 +1,214 @@
+"""`LocalRuntime`: the `Runtime` of the process that holds the model."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Final, Protocol, TypeVar
+
+from runtime.backend import Images, ShapePlan, WarmupProgress
+from runtime.engine import Engine
+from runtime.errors import InvalidRequest, NotReady, Overloaded
+from runtime.leases import Leases
+from runtime.mailbox import Mailbox
+from runtime.parameters import check_parameters
+from runtime.plugins import Hooks
+from runtime.row import Outcome, Row, Vocabulary
+from runtime.runtime import (
+    CachedBatch,
+    Delta,
+    GenerateRequest,
+    Health,
+    Info,
+    PromptToken,
+    Readiness,
+    StepRequest,
+    StepResult,
+)
+from runtime.sampling.stopping import StopRule
+
+PREPARE_THREADS: Final = 2
+"""Threads that tokenize and decode pictures; TGI's --validation-workers default."""
+
+Result = TypeVar("Result")
+
+
+class Prompt(Protocol):
+    """A prepared prompt."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]: ...
+
+    @property
+    def images(self) -> Images | None: ...
+
+
+class LocalRuntime:
+    """Prepares requests, hands them to the engine and streams what comes back. Lives on one event loop."""
+
+    def __init__(
+        self,
+        load: Callable[[], Hooks],
+        prepare: Callable[[GenerateRequest], Prompt],
+        vocabulary: Vocabulary,
+        eos_ids: frozenset[int],
+        info: Info,
+        max_stop_sequences: int,
+        lease_idle_seconds: float,
+    ) -> None:
+        """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce."""
+        self._prepare = prepare
+        self._vocabulary = vocabulary
+        self._eos_ids = eos_ids
+        self._info = info
+        self._max_stop_sequences = max_stop_sequences
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(PREPARE_THREADS, thread_name_prefix="prepare")
+        self._keys = itertools.count()
+        self._admitted = 0
+        self.engine = Engine(load, self._deliver, lease_idle_seconds)
+        self.engine.start()
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Stream a reply; errors come before the first token, or in its place."""
+        with self._admission():
+            mailbox = Mailbox()
+            row = await self._row(request, mailbox.put)
+            self.engine.submit(row)
+            try:
+                while True:
+                    delta = await mailbox.take()
+                    yield delta
+                    if delta.completion is not None:
+                        return
+            finally:
+                self.engine.cancel(row.key)
+
+    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
+        """Return the prompt's tokens."""
+        with self._admission():
+            prompt = await self._prepared(request)
+        decode, is_special = self._vocabulary.decode, self._vocabulary.is_special
+        return [PromptToken(token, decode([token], False), is_special(token)) for token in prompt.tokens]
+
+    async def info(self) -> Info:
+        """Tell what is served; the batch size is the backend's own once it is loaded."""
+        if self.engine.health.readiness is not Readiness.READY:
+            return self._info
+        hooks = self.engine.loaded.result()
+        capacity = await self._on_device(lambda _hooks, _leases: hooks.capacity())
+        return replace(self._info, max_batch_size=capacity.rows)
+
+    async def health(self) -> Health:
+        """Tell whether requests are served now; answers at once, whatever the device does."""
+        return self.engine.health
+
+    async def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
+        """Run the warm-up hook between the steps of normal traffic."""
+        self._check_ready()
+        events: asyncio.Queue[WarmupProgress | None] = asyncio.Queue()
+
+        def tell(progress: WarmupProgress | None) -> None:
+            self._loop.call_soon_threadsafe(events.put_nowait, progress)
+
+        warmed = self._on_device(lambda hooks, _leases: hooks.warmup(ShapePlan(), tell))
+        warmed.add_done_callback(lambda _future: events.put_nowait(None))
+        while (progress := await events.get()) is not None:
+            yield progress
+        await warmed
+
+    async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
+        """Lease rows and compute prompts."""
+        with self._admission(len(requests)):
+            rows = [(step.id, await self._row(step.request, _ignored)) for step in requests]
+            return await self._on_device(lambda _hooks, leases: leases.prefill(rows))
+
+    async def concatenate(self, batch_ids: Sequence[int]) -> CachedBatch:
+        """Join leased batches."""
+        return await self._on_device(lambda _hooks, leases: leases.concatenate(batch_ids))
+
+    async def decode(self, batch_ids: Sequence[int]) -> StepResult:
+        """Advance leased batches by one token."""
+        return await self._on_device(lambda _hooks, leases: leases.decode(batch_ids))
+
+    async def filter(self, batch_id: int, request_ids: Sequence[int]) -> CachedBatch:
+        """Keep only these requests of a leased batch."""
+        return await self._on_device(lambda _hooks, leases: leases.filter(batch_id, request_ids))
+
+    async def release(self, batch_id: int | None) -> None:
+        """Give leased rows back."""
+        await self._on_device(lambda _hooks, leases: leases.release(batch_id))
+
+    async def aclose(self) -> None:
+        """Stop the engine; running requests get NotReady."""
+        await asyncio.to_thread(self.engine.stop)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @contextmanager
+    def _admission(self, count: int = 1) -> Iterator[None]:
+        """Count requests in the server, so that every queue behind is bounded."""
+        limit = self._info.max_concurrent_requests
+        if self._admitted + count > limit:
+            raise Overloaded(f"the server works on {self._admitted} of at most {limit} requests; try again later")
+        self._admitted += count
+        try:
+            yield
+        finally:
+            self._admitted -= count
+
+    async def _row(self, request: GenerateRequest, sink: Callable[[Outcome], None]) -> Row:
+        self._check_ready()
+        check_parameters(request, self._max_stop_sequences)
+        prompt = await self._prepared(request)
+        return Row(
+            key=next(self._keys),
+            prompt=prompt.tokens,
+            images=prompt.images,
+            sampling=request.sampling,
+            seed=secrets.randbits(64) if request.sampling.seed is None else request.sampling.seed,
+            stop_rule=StopRule.of(request.stopping, self._room(request, len(prompt.tokens)), self._eos_ids),
+            vocabulary=self._vocabulary,
+            sink=sink,
+        )
+
+    async def _prepared(self, request: GenerateRequest) -> Prompt:
+        return await self._loop.run_in_executor(self._pool, self._prepare, request)
+
+    def _room(self, request: GenerateRequest, prompt_tokens: int) -> int:
+        """Return how many tokens the context has left; InvalidRequest when that is too few."""
+        total = self._info.max_total_tokens
+        wanted = request.stopping.max_new_tokens or 1
+        if prompt_tokens + wanted > total:
+            raise InvalidRequest(
+                f"`inputs` tokens + `max_new_tokens` must be <= {total}."
+                f" Given: {prompt_tokens} `inputs` tokens and {wanted} `max_new_tokens`"
+            )
+        return total - prompt_tokens
+
+    def _check_ready(self) -> None:
+        health = self.engine.health
+        if health.readiness is not Readiness.READY:
+            raise NotReady(f"the model is not served now: {health.message}")
+
+    def _on_device(self, work: Callable[[Hooks, Leases], Result]) -> asyncio.Future[Result]:
+        self._check_ready()
+        return asyncio.wrap_future(self.engine.call(work))
+
+    def _deliver(self, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+        """Carry a step's outcomes to the event loop; called on the device thread."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_dispatch, outcomes)
+
+
+def _dispatch(outcomes: Sequence[tuple[Row, Outcome]]) -> None:
+    for row, outcome in outcomes:
+        row.sink(outcome)
+
+
+def _ignored(_outcome: Outcome) -> None:
+    """The sink of a leased row, whose outcomes are returned by each step."""

@@ -1,0 +1,226 @@
+"""Finding backends, and the typed facade over one of them; nobody else calls a pluggy hook."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, NoReturn
+
+import pluggy
+import torch
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from runtime.backend import (
+    CONTRACT_VERSION,
+    Availability,
+    Backend,
+    BackendSpec,
+    Capacity,
+    DecodeBatch,
+    DecodeOutput,
+    Limits,
+    ModelSpec,
+    Placement,
+    PrefillBatch,
+    PrefillOutput,
+    Prefix,
+    ShapePlan,
+    WarmupProgress,
+)
+from runtime.errors import BackendContractError, BackendError, BackendRefused
+from runtime.hookspecs import PROJECT, Compute, Discovery
+
+ENTRY_POINT_GROUP: Final = "runtime"
+FIRST_PARTY: Final = "vlm-runtime"
+REQUIRED_HOOKS: Final = ("prefill", "concatenate", "decode")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBackend:
+    """One backend of one installed plugin, usable or not."""
+
+    name: str
+    distribution: str
+    version: str
+    contract: str
+    """Contract versions it speaks; empty when the plugin could not be asked."""
+    summary: str
+    availability: Availability
+    spec: BackendSpec | None
+    """None when it cannot be used whatever the machine: broken plugin, foreign contract, name taken."""
+
+
+def find_backends() -> list[FoundBackend]:
+    """List every backend of every installed plugin, by name; a broken plugin is listed with the reason."""
+    found: list[FoundBackend] = []
+    taken: dict[str, str] = {}
+    for point in _entry_points():
+        for backend in _backends_of(point):
+            owner = taken.setdefault(backend.name, backend.distribution)
+            if backend.spec is not None and any(other.name == backend.name for other in found):
+                backend = _refused(point, backend.name, f"the name {backend.name!r} is already taken by {owner}")
+            found.append(backend)
+    return sorted(found, key=lambda backend: backend.name)
+
+
+def backend_named(name: str) -> FoundBackend:
+    """Return the usable backend of that name.
+
+    Raises BackendRefused with the reason, or with the names there are.
+    """
+    named = [backend for backend in find_backends() if backend.name == name]
+    for backend in named:
+        if backend.spec is not None and backend.availability.ok:
+            return backend
+    if named:
+        raise BackendRefused(f"backend {name!r} cannot be used: {named[0].availability.reason}")
+    names = ", ".join(backend.name for backend in find_backends() if backend.spec is not None)
+    raise BackendRefused(f"there is no backend {name!r}; installed: {names or 'none'}; see `runtime backends`")
+
+
+def _entry_points() -> list[EntryPoint]:
+    """Our own plugins first, so that a stranger cannot take their names; then by name, for a stable order."""
+    points = entry_points(group=ENTRY_POINT_GROUP)
+    return sorted(points, key=lambda point: (_distribution(point)[0] != FIRST_PARTY, *_distribution(point), point.name))
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist is not None else ("unknown", "unknown")
+
+
+def _refused(point: EntryPoint, name: str, reason: str, contract: str = "") -> FoundBackend:
+    distribution, version = _distribution(point)
+    return FoundBackend(name, distribution, version, contract, "", Availability(False, reason), None)
+
+
+def _backends_of(point: EntryPoint) -> Iterator[FoundBackend]:
+    try:
+        manager = pluggy.PluginManager(PROJECT)
+        manager.add_hookspecs(Discovery)
+        manager.register(point.load(), point.name)
+        manager.check_pending()
+        specs = [spec for specs in manager.hook.runtime_backends() for spec in specs]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        yield _refused(point, point.name, f"the plugin failed to load: {type(error).__name__}: {error}")
+        return
+    if not specs:
+        yield _refused(point, point.name, "the plugin lists no backend: it needs a hook `runtime_backends`")
+    for spec in specs:
+        yield _checked(point, spec)
+
+
+def _checked(point: EntryPoint, spec: object) -> FoundBackend:
+    if not isinstance(spec, BackendSpec):
+        return _refused(point, point.name, f"`runtime_backends` listed a {type(spec).__name__}, not a BackendSpec")
+    try:
+        speaks = SpecifierSet(spec.contract).contains(CONTRACT_VERSION)
+    except InvalidSpecifier:
+        return _refused(point, spec.name, f"its contract {spec.contract!r} is not a version specifier", spec.contract)
+    if not speaks:
+        reason = f"it speaks contract {spec.contract}, this runtime {CONTRACT_VERSION}"
+        return _refused(point, spec.name, reason, spec.contract)
+    distribution, version = _distribution(point)
+    return FoundBackend(spec.name, distribution, version, spec.contract, spec.summary, _probe(spec), spec)
+
+
+def _probe(spec: BackendSpec) -> Availability:
+    try:
+        return spec.probe()
+    except Exception as error:
+        return Availability(False, f"its probe failed: {type(error).__name__}: {error}")
+
+
+class Hooks:
+    """One loaded backend and its wrappers, as typed methods that check every answer.
+
+    Called on the device thread only. A hook that raises is logged and becomes BackendError; a misspelt or missing
+    hook, no answer or an answer of the wrong shape becomes BackendContractError. Both name backend and hook.
+    """
+
+    def __init__(self, name: str, backend: Backend, model: ModelSpec, limits: Limits, wrappers: Iterable[object] = ()):
+        self.name = name
+        self.limits = limits
+        self._vocabulary = model.vocabulary
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Compute)
+        try:
+            for plugin in (backend, *wrappers):
+                self._manager.register(plugin)
+            self._manager.check_pending()
+        except pluggy.PluginValidationError as error:
+            raise BackendContractError(f"backend {name}: {error}") from error
+        for hook in REQUIRED_HOOKS:
+            if not getattr(self._manager.hook, hook).get_hookimpls():
+                raise BackendContractError(f"backend {name} has no hook `{hook}`; did you forget @hookimpl?")
+
+    def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
+        """Run every shape of the plan."""
+        self._call("warmup", plan=plan, progress=progress)
+
+    def prefill(self, batch: PrefillBatch) -> PrefillOutput:
+        """Compute prompts; logits are [batch.shape.rows, vocabulary]."""
+        output = self._call("prefill", batch=batch)
+        if not isinstance(output, PrefillOutput):
+            self._breach("prefill", f"answered {_kind(output)}, not a PrefillOutput")
+        self._check_logits("prefill", output.logits, batch.shape.rows)
+        return output
+
+    def concatenate(self, prefix: Prefix[Any], placements: Sequence[Placement]) -> None:
+        """Put rows of a prefill into slots."""
+        self._call("concatenate", prefix=prefix, placements=placements)
+
+    def decode(self, batch: DecodeBatch) -> DecodeOutput:
+        """Advance the active slots by one token; logits are [batch.shape.rows, vocabulary]."""
+        output = self._call("decode", batch=batch)
+        if not isinstance(output, DecodeOutput):
+            self._breach("decode", f"answered {_kind(output)}, not a DecodeOutput")
+        self._check_logits("decode", output.logits, batch.shape.rows)
+        return output
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Tell the backend that these slots are free; a failure is only logged, for concatenate overwrites them."""
+        with contextlib.suppress(BackendError):
+            self._call("release", slots=slots)
+
+    def stages(self, batch: PrefillBatch) -> Mapping[str, torch.Tensor]:
+        """Return the named intermediate tensors of a prefill; empty for a backend without the hook."""
+        return self._call("stages", batch=batch) or {}
+
+    def capacity(self) -> Capacity:
+        """Return what the backend affords: its own answer, or the limits it was loaded with."""
+        capacity = self._call("capacity") or Capacity(self.limits.rows, self.limits.context)
+        if not (0 < capacity.rows <= self.limits.rows and 0 < capacity.context <= self.limits.context):
+            self._breach("capacity", f"answered {capacity}, outside the limits it was given: {self.limits}")
+        return capacity
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the backend's counters; empty for a backend without the hook."""
+        return self._call("stats") or {}
+
+    def _call(self, hook: str, **arguments: object) -> Any:
+        try:
+            return getattr(self._manager.hook, hook)(**arguments)
+        except Exception as error:
+            log.exception("backend %s failed in %s", self.name, hook)
+            raise BackendError(f"backend {self.name} failed in {hook}; the server's log has the cause") from error
+
+    def _check_logits(self, hook: str, logits: object, rows: int) -> None:
+        wanted = (rows, self._vocabulary)
+        if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+            self._breach(hook, f"answered logits of {_kind(logits)}, not a floating-point tensor")
+        if tuple(logits.shape) != wanted:
+            self._breach(hook, f"answered logits of shape {list(logits.shape)}, wanted {list(wanted)}")
+
+    def _breach(self, hook: str, what: str) -> NoReturn:
+        raise BackendContractError(f"backend {self.name}: {hook} {what}")
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,68 @@
+"""One sequence between its prompt and its last token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runtime.backend import Images
+from runtime.detokenize import TextStream
+from runtime.errors import RuntimeServiceError
+from runtime.runtime import Completion, Delta, FinishReason, SamplingParameters, Token
+from runtime.sampling.stopping import StopRule
+
+Outcome = Delta | RuntimeServiceError
+
+
+class Vocabulary(Protocol):
+    """What a row needs of the tokenizer."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str: ...
+
+    def is_special(self, token: int) -> bool: ...
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """The state of one sequence; touched by the device thread only, once it is submitted."""
+
+    key: int
+    """Unique in the engine."""
+    prompt: tuple[int, ...]
+    images: Images | None
+    sampling: SamplingParameters
+    seed: int
+    """The request's, or drawn for it."""
+    stop_rule: StopRule
+    vocabulary: Vocabulary
+    sink: Callable[[Outcome], None]
+    """Receives what happens to the row; called on the event loop."""
+    slot: int = -1
+    generated: list[int] = field(default_factory=list)
+    _text: TextStream = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._text = TextStream(lambda ids: self.vocabulary.decode(ids, skip_special_tokens=False), self.prompt)
+
+    @property
+    def position(self) -> int:
+        """Tokens the row's slot holds: the prompt and all generated tokens but the newest."""
+        return len(self.prompt) + len(self.generated) - 1
+
+    def push(self, token: int, logprob: float) -> Delta:
+        """Append a chosen token."""
+        self.generated.append(token)
+        text = self._text.push(token)
+        reason = self.stop_rule.push(token, text)
+        tokens = (Token(token, text, logprob, self.vocabulary.is_special(token)),)
+        return Delta(tokens, None if reason is None else self._completion(reason))
+
+    def _completion(self, reason: FinishReason) -> Completion:
+        return Completion(
+            text=self.vocabulary.decode(self.generated, skip_special_tokens=True),
+            finish_reason=reason,
+            generated_tokens=len(self.generated),
+            prompt_tokens=len(self.prompt),
+            seed=self.seed if self.sampling.draws else None,
+        )

@@ -1,0 +1,43 @@
+"""The gRPC service `Generation`: converts and awaits, no policy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from grpc.aio import ServicerContext as Context
+
+from runtime.rpc import convert
+from runtime.rpc.failure import aborting
+from runtime.runtime import Runtime
+from runtime.v1 import generation_pb2, generation_pb2_grpc, messages_pb2
+
+
+class GenerationService(generation_pb2_grpc.GenerationServicer):
+    """Whole requests, over any `Runtime`."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def Generate(
+        self, request: generation_pb2.GenerateRequest, context: Context
+    ) -> AsyncIterator[generation_pb2.GenerateResponse]:
+        async with aborting(context):
+            parsed = convert.request_from(request.request)
+            async with aclosing(self._runtime.generate(parsed)) as deltas:
+                async for delta in deltas:
+                    message = convert.delta_message(delta, request.request.id)
+                    yield generation_pb2.GenerateResponse(delta=message)
+
+    async def Tokenize(
+        self, request: generation_pb2.TokenizeRequest, context: Context
+    ) -> generation_pb2.TokenizeResponse:
+        async with aborting(context):
+            tokens = await self._runtime.tokenize(convert.request_from(request.request))
+        return generation_pb2.TokenizeResponse(
+            tokens=[generation_pb2.PromptToken(id=token.id, text=token.text, special=token.special) for token in tokens]
+        )
+
+    async def Info(self, _request: messages_pb2.InfoRequest, context: Context) -> messages_pb2.InfoResponse:
+        async with aborting(context):
+            return convert.info_message(await self._runtime.info())

@@ -1,0 +1,59 @@
+"""A gRPC server over any `Runtime`: our two services, reflection and grpc.health.v1."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from runtime.rpc.backend import BackendService
+from runtime.rpc.generation import GenerationService
+from runtime.runtime import Readiness, Runtime
+from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc
+
+SERVICES = (
+    generation_pb2.DESCRIPTOR.services_by_name["Generation"].full_name,
+    backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
+)
+ENVELOPE_BYTES = 2**20
+"""Room for the fields around a payload."""
+
+
+class RpcServer:
+    """Serves until closed; lives on one event loop."""
+
+    def __init__(self, runtime: Runtime, listen: str, payload_limit: int) -> None:
+        """`listen` is `unix:PATH` or `HOST:PORT`, port 0 for any free one; `payload_limit` is in bytes."""
+        options = [
+            ("grpc.max_receive_message_length", payload_limit + ENVELOPE_BYTES),
+            ("grpc.so_reuseport", 0),  # a port that is taken must be an error
+        ]
+        self._server = grpc.aio.server(options=options)
+        self._health = health_aio.HealthServicer()
+        generation_pb2_grpc.add_GenerationServicer_to_server(GenerationService(runtime), self._server)
+        backend_pb2_grpc.add_BackendServicer_to_server(BackendService(runtime), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+            self._server,
+        )
+        self.port = self._server.add_insecure_port(listen)
+        """The TCP port in use; meaningless for a unix socket."""
+
+    async def start(self) -> None:
+        """Begin to answer; not serving, in the words of grpc.health.v1, until told so."""
+        await self.tell(Readiness.LOADING)
+        await self._server.start()
+
+    async def tell(self, readiness: Readiness) -> None:
+        """Set what grpc.health.v1 answers for the server and for each service."""
+        serving = readiness is Readiness.READY
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    async def aclose(self, grace_seconds: float = 1.0) -> None:
+        """Stop: health first, then no new calls, then an end to running ones."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)

@@ -1,0 +1,105 @@
+"""The gateway process: HTTP and public gRPC in front of a supervised worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from runtime.config import Settings
+from runtime.errors import StartupError
+from runtime.http.app import create_app
+from runtime.remote import RemoteRuntime
+from runtime.rpc.server import RpcServer
+from runtime.runtime import Readiness
+from runtime.serve.signals import stop_on_signals
+from runtime.serve.supervisor import Supervisor
+
+DRAIN_SECONDS: Final = 5
+"""Time that running replies have to end after the order to stop."""
+
+log = logging.getLogger(__name__)
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers: the gateway has its own, for all that it runs."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def run_gateway(settings: Settings) -> None:
+    """Serve until a signal comes.
+
+    Raises StartupError when a port is taken or the worker cannot start.
+    """
+    stop = stop_on_signals()
+    with _listening(settings.hostname, settings.port) as listener, tempfile.TemporaryDirectory() as folder:
+        worker_address = f"unix:{Path(folder) / 'worker.sock'}"
+        runtime = RemoteRuntime(worker_address)
+        rpc = _public_rpc(runtime, settings)
+        config = uvicorn.Config(
+            create_app(runtime, settings.payload_limit),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        http = _HttpServer(config)
+
+        async def tell(readiness: Readiness) -> None:
+            if rpc is not None:
+                await rpc.tell(readiness)
+            if readiness is Readiness.READY:
+                log.info("Connected")
+
+        arguments = ["worker", "--supervised", "--listen", worker_address, *settings.arguments("worker")]
+        supervising = asyncio.ensure_future(Supervisor(arguments, runtime, tell).run())
+        serving = asyncio.ensure_future(http.serve(sockets=[listener]))
+        stopping = asyncio.ensure_future(stop.wait())
+        log.info("HTTP on http://%s:%d", settings.hostname, listener.getsockname()[1])
+        try:
+            if rpc is not None:
+                await rpc.start()
+                log.info("gRPC on %s:%d", settings.hostname, rpc.port)
+            await asyncio.wait({supervising, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            log.info("stopping")
+            stopping.cancel()
+            http.should_exit = True
+            await serving
+            if rpc is not None:
+                await rpc.aclose()
+            supervising.cancel()
+            try:
+                with suppress(asyncio.CancelledError):
+                    await supervising
+            finally:
+                await runtime.aclose()
+
+
+def _listening(hostname: str, port: int) -> socket.socket:
+    """Bind before the model is loaded, so that a taken port costs nothing."""
+    family = socket.AF_INET6 if ":" in hostname else socket.AF_INET
+    try:
+        return socket.create_server((hostname, port), family=family, backlog=2048)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {hostname}:{port}: {error.strerror}; choose another --port") from error
+
+
+def _public_rpc(runtime: RemoteRuntime, settings: Settings) -> RpcServer | None:
+    if settings.grpc_port is None:
+        return None
+    try:
+        return RpcServer(runtime, f"{settings.hostname}:{settings.grpc_port}", settings.payload_limit)
+    except RuntimeError as error:
+        message = f"cannot listen on {settings.hostname}:{settings.grpc_port}; choose another --grpc-port"
+        raise StartupError(message) from error

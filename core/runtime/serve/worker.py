@@ -1,0 +1,53 @@
+"""The worker process: one loaded model behind gRPC, complete by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from runtime.config import Settings
+from runtime.errors import RuntimeServiceError
+from runtime.rpc.server import RpcServer
+from runtime.runtime import Readiness
+from runtime.serve.assembly import build_runtime
+from runtime.serve.signals import stop_on_signals, stop_when_orphaned
+
+log = logging.getLogger(__name__)
+
+
+async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
+    """Serve until a signal comes, or, when `supervised`, until standard input ends.
+
+    Raises StartupError when the model cannot be served, and RuntimeServiceError when the device thread ends.
+    """
+    stop = stop_on_signals()
+    if supervised:
+        stop_when_orphaned(stop)
+    started = time.monotonic()
+    runtime = build_runtime(settings)
+    server = RpcServer(runtime, listen, settings.payload_limit)
+    await server.start()
+    try:
+        log.info("loading %s on backend %s", settings.model_id, settings.backend)
+        if not await _first(asyncio.wrap_future(runtime.engine.loaded), stop):
+            return
+        await server.tell(Readiness.READY)
+        log.info("%s is loaded, in %.1f s; gRPC on %s", settings.model_id, time.monotonic() - started, listen)
+        if await _first(asyncio.wrap_future(runtime.engine.ended), stop):
+            raise RuntimeServiceError("the device thread ended; the log above has the cause")
+    finally:
+        await server.aclose()
+        await runtime.aclose()
+
+
+async def _first(awaited: asyncio.Future[Any], stop: asyncio.Event) -> bool:
+    """Wait for a future or for the order to stop; return whether the future came first, raise what it holds."""
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({awaited, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not awaited.done():
+        return False
+    awaited.result()
+    return True

@@ -1,0 +1,118 @@
+"""One device step: rows -> batch -> hook -> chosen tokens -> what happened to each row."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from runtime.backend import DecodeBatch, DecodeShape, Limits, Placement, PrefillBatch, PrefillShape, Prefix
+from runtime.errors import BackendContractError
+from runtime.plugins import Hooks
+from runtime.row import Outcome, Row
+from runtime.sampling.sampler import NOT_A_NUMBER, SamplingMix, choose, prepare
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one step did."""
+
+    outcomes: tuple[tuple[Row, Outcome], ...]
+    """One per row, in the order given."""
+    forward_ns: int
+    """Time in the backend's hook."""
+    decode_ns: int
+    """Time in choosing and detokenizing."""
+
+    @property
+    def live_rows(self) -> list[Row]:
+        """Rows that go on."""
+        return [row for row, outcome in self.outcomes if not is_final(outcome)]
+
+
+def is_final(outcome: Outcome) -> bool:
+    """Whether nothing comes after this."""
+    return isinstance(outcome, Exception) or outcome.completion is not None
+
+
+class Stepper:
+    """Runs steps through the hooks; called on the device thread only."""
+
+    def __init__(self, hooks: Hooks, limits: Limits) -> None:
+        self._hooks = hooks
+        self._limits = limits
+        self._mixed: tuple[Row, ...] = ()
+        self._mix: SamplingMix | None = None
+
+    def prefill(self, rows: Sequence[Row]) -> tuple[Step, Prefix[Any]]:
+        """Compute the prompts of rows that have their slots, and choose each first token."""
+        batch = _prefill_batch(rows)
+        started = time.perf_counter_ns()
+        output = self._hooks.prefill(batch)
+        return self._choose("prefill", rows, output.logits, started), output.prefix
+
+    def place(self, prefix: Prefix[Any], prefilled: Sequence[Row], rows: Sequence[Row]) -> None:
+        """Concatenate those of the `prefilled` rows that are still wanted."""
+        placements = tuple(Placement(prefilled.index(row), row.slot) for row in rows)
+        if placements:
+            self._hooks.concatenate(prefix, placements)
+
+    def decode(self, rows: Sequence[Row]) -> Step:
+        """Advance placed rows by one token."""
+        batch = self._decode_batch(rows)
+        started = time.perf_counter_ns()
+        logits = self._hooks.decode(batch).logits
+        slots = torch.tensor([row.slot for row in rows]).to(logits.device)
+        return self._choose("decode", rows, logits.index_select(0, slots), started)
+
+    def _choose(self, hook: str, rows: Sequence[Row], logits: torch.Tensor, started: int) -> Step:
+        computed = time.perf_counter_ns()
+        chosen = choose(logits, self._mix_of(rows, logits.device), [len(row.generated) for row in rows])
+        outcomes = tuple(
+            (row, self._outcome(hook, row, token, logprob))
+            for row, token, logprob in zip(rows, chosen.ids, chosen.logprobs, strict=True)
+        )
+        return Step(outcomes, computed - started, time.perf_counter_ns() - computed)
+
+    def _outcome(self, hook: str, row: Row, token: int, logprob: float) -> Outcome:
+        if token == NOT_A_NUMBER:
+            return BackendContractError(f"backend {self._hooks.name}: {hook} answered logits that are not numbers")
+        return row.push(token, logprob)
+
+    def _mix_of(self, rows: Sequence[Row], device: torch.device) -> SamplingMix:
+        """Lay the sampling parameters out anew only when other rows run."""
+        if self._mix is None or self._mixed != tuple(rows):
+            self._mixed = tuple(rows)
+            self._mix = prepare([(row.sampling, row.seed) for row in rows], device)
+        return self._mix
+
+    def _decode_batch(self, rows: Sequence[Row]) -> DecodeBatch:
+        width = self._limits.rows
+        tokens, positions, active = [0] * width, [0] * width, [False] * width
+        for row in rows:
+            tokens[row.slot], positions[row.slot], active[row.slot] = row.generated[-1], row.position, True
+        return DecodeBatch(
+            shape=DecodeShape(width, self._limits.context),
+            tokens=torch.tensor(tokens),
+            positions=torch.tensor(positions),
+            active=torch.tensor(active),
+        )
+
+
+def _prefill_batch(rows: Sequence[Row]) -> PrefillBatch:
+    lengths = [len(row.prompt) for row in rows]
+    tokens = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
+    for index, row in enumerate(rows):
+        tokens[index, : lengths[index]] = torch.tensor(row.prompt)
+    tiles = sum(sum(row.images.counts) for row in rows if row.images is not None)
+    return PrefillBatch(
+        shape=PrefillShape(len(rows), max(lengths), tiles),
+        tokens=tokens,
+        lengths=torch.tensor(lengths),
+        offsets=torch.zeros(len(rows), dtype=torch.int64),
+        slots=torch.tensor([row.slot for row in rows]),
+        images=tuple(row.images for row in rows),
+    )

@@ -1,0 +1,116 @@
+"""What every patch of a picture shows: the dense labels that the vision tower is trained on first."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from runtime.demo.anyres import PATCH, TILE, canvas_size, fitted_size, margin
+from runtime.demo.drawing import digit_stencil, shape_stencil
+from runtime.demo.scene import Scene, Shape
+from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, SHAPES
+from tiles import GRID, tile_count, tiles_of
+
+Labels = npt.NDArray[np.int8]
+
+
+class Label(IntEnum):
+    """Column of a label; in each, class 0 is "nothing here"."""
+
+    SHAPE = 0
+    COLOUR = 1
+    SIZE = 2
+    DIGIT = 3
+    """The digit plus one."""
+    CENTRE = 4
+    """Whether the centre of a shape is here."""
+    BACKGROUND = 5
+    """Of the whole picture, on every patch."""
+    PLACE = 6
+    """Ninth of the picture that the shape here is in, on the base tile only."""
+
+
+CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 3, 11, 2, len(BACKGROUNDS) + 1, 10)
+"""Number of classes of each label."""
+
+_SHAPE_COVER = 0.10
+_DIGIT_COVER = 0.20
+
+
+def patch_labels(scene: Scene) -> Labels:
+    """Return the labels of all patches: int8 [tiles, patches, labels]."""
+    labels = np.zeros((tile_count(scene.height, scene.width), GRID * GRID, len(Label)), np.int8)
+    shape_here, digit_here = _owners(scene)
+    for index, shape in enumerate(scene.shapes, 1):
+        here = shape_here == index
+        labels[here, Label.SHAPE] = SHAPES.index(shape.kind) + 1
+        labels[here, Label.COLOUR] = tuple(COLOURS).index(shape.colour) + 1
+        labels[here, Label.SIZE] = 2 if shape.size == "large" else 1
+        if shape.digit is not None:
+            labels[digit_here == index, Label.DIGIT] = shape.digit + 1
+        for tile, patch in _centres(scene, shape):
+            labels[tile, patch, Label.CENTRE] = 1
+    labels[..., Label.BACKGROUND] = tuple(BACKGROUNDS).index(scene.background) + 1
+    labels[0, :, Label.PLACE] = np.where(labels[0, :, Label.SHAPE] > 0, _places(scene), 0)
+    return labels
+
+
+def _owners(scene: Scene) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return which shape, from 1, covers most of each patch, and whose digit does: [tiles, patches], 0 is none."""
+    shapes = Image.new("L", (scene.width, scene.height), 0)
+    digits = Image.new("L", (scene.width, scene.height), 0)
+    for index, shape in enumerate(scene.shapes, 1):
+        stencil = shape_stencil(shape)
+        solid = stencil.mask.point([255 if value > 127 else 0 for value in range(256)])
+        shapes.paste(index, (stencil.left, stencil.top), solid)
+        if shape.digit is not None:
+            stencil = digit_stencil(shape)
+            right, bottom = stencil.left + stencil.mask.width, stencil.top + stencil.mask.height
+            digits.paste(index, (stencil.left, stencil.top, right, bottom))
+    indexes = range(1, len(scene.shapes) + 1)
+    digit_cover = _cover(digits, indexes)
+    # A digit in a ring's hole still belongs to the ring; a shape's own pixels weigh a little more.
+    shape_cover = _cover(shapes, indexes) + digit_cover * 0.999
+    return _most(shape_cover, _SHAPE_COVER), _most(digit_cover, _DIGIT_COVER)
+
+
+def _cover(owners: Image.Image, indexes: range) -> npt.NDArray[np.float64]:
+    """Return the share of each patch that each index covers: [tiles, patches, indexes]."""
+    tiles = tiles_of(owners, Image.Resampling.NEAREST)
+    patches = tiles.reshape(-1, GRID, PATCH, GRID, PATCH).transpose(0, 1, 3, 2, 4)
+    patches = patches.reshape(len(tiles), GRID * GRID, PATCH * PATCH)
+    return np.stack([(patches == index).mean(-1) for index in indexes], -1)
+
+
+def _most(cover: npt.NDArray[np.float64], least: float) -> npt.NDArray[np.int64]:
+    """Return the index, from 1, that covers most of each patch, or 0 where none covers more than `least`."""
+    return np.where(cover.max(-1) > least, cover.argmax(-1) + 1, 0)
+
+
+def _centres(scene: Scene, shape: Shape) -> list[tuple[int, int]]:
+    """Return (tile, patch) of a shape's centre in the base tile and in the fine tiles."""
+    canvas = canvas_size(scene.height, scene.width)
+    fitted = fitted_size(scene.height, scene.width, canvas)
+    top, left = margin(fitted, canvas)
+    x, y = shape.x / scene.width, shape.y / scene.height
+    fine_x, fine_y = x * fitted[1] + left, y * fitted[0] + top
+    fine_tile = 1 + int(fine_y // TILE) * (canvas[1] // TILE) + int(fine_x // TILE)
+    return [(0, _patch_at(x * TILE, y * TILE)), (fine_tile, _patch_at(fine_x % TILE, fine_y % TILE))]
+
+
+def _patch_at(x: float, y: float) -> int:
+    return int(y // PATCH) * GRID + int(x // PATCH)
+
+
+def _places(scene: Scene) -> npt.NDArray[np.int64]:
+    """Return for each patch of the base tile the ninth of the picture, from 1, that the nearest shape is in."""
+    middles = (np.arange(GRID) + 0.5) / GRID
+    patches = np.stack([np.tile(middles, GRID), np.repeat(middles, GRID)], -1)
+    centres = np.array([(shape.x / scene.width, shape.y / scene.height) for shape in scene.shapes])
+    nearest = ((patches[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
+    thirds = np.where(centres < 0.4, 0, np.where(centres > 0.6, 2, 1))
+    ninths = thirds[:, 1] * 3 + thirds[:, 0] + 1
+    of_patches: npt.NDArray[np.int64] = ninths[nearest]
+    return of_patches
