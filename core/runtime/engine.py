@@ -100,10 +100,10 @@ class Engine:
             self._end(NotReady("the server is stopping"))
         except Exception as error:  # a bug of ours: every waiter must hear of it, and the process must not go on
             log.exception("the device thread died")
-            self.health = Health(Readiness.FAILED, f"the device thread died: {type(error).__name__}")
-            self._end(BackendError("the server failed; its log has the cause"))
+            self._end(BackendError(f"the server failed ({type(error).__name__}); its log has the cause"))
 
     def _end(self, error: RuntimeServiceError) -> None:
+        self.health = Health(Readiness.FAILED, error.message)
         rows, self._rows = list(self._rows.values()), {}
         self._deliver([(row, error) for row in rows])
         self.ended.set_result(None)

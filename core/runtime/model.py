@@ -11,7 +11,7 @@ from typing import Final
 
 from runtime.backend import ModelSpec
 from runtime.errors import ModelRefused
-from runtime.model_config import MAX_LAYERS, Section, read_section
+from runtime.model_config import MAX_LAYERS, Section, folder_name, read_section
 from runtime.model_images import read_images
 from runtime.model_weights import digest, find_weights
 
@@ -32,7 +32,7 @@ def read_model(path: Path) -> ModelSpec:
     Raises ModelRefused, with one line for the operator, when the folder is missing or broken or its architecture
     is not supported.
     """
-    name = path.resolve().name
+    name = folder_name(path)
     try:
         if not path.is_dir():
             raise ModelRefused(f"Model {name} is not a folder; give the path of a downloaded model.")

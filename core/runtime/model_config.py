@@ -145,9 +145,14 @@ class Section:
         return Section(value, self.model, f"{self.file}: {key}")
 
 
+def folder_name(folder: Path) -> str:
+    """Return what a model is called in errors: the last part of its path, also when the path is a dot."""
+    return folder.absolute().name
+
+
 def read_section(folder: Path, name: str) -> Section | None:
     """Read one JSON file of a model folder; None when it does not exist."""
-    path, model = folder / name, folder.resolve().name
+    path, model = folder / name, folder_name(folder)
     if not path.is_file():
         return None
     size = path.stat().st_size

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.errors import ModelRefused
-from runtime.model_config import MAX_JSON_BYTES, Section, is_integer, parse_section, read_section
+from runtime.model_config import MAX_JSON_BYTES, Section, folder_name, is_integer, parse_section, read_section
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
@@ -39,7 +39,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
 
     Raises ModelRefused when there are none, when a shard is missing and when a file is cut off.
     """
-    model = folder.resolve().name
+    model = folder_name(folder)
     if (folder / SINGLE).is_file():
         names = {SINGLE}
     elif (index := read_section(folder, INDEX)) is not None:

@@ -1,6 +1,6 @@
 """Questions and answers as token ids, exactly as the tokenizer gives them inside a whole prompt.
 
-The prompt is `<s>[INST] <image>\\nQuestion [/INST] Answer</s>`, and a further turn `[INST] Question [/INST] Answer</s>`.
+The prompt is `<s>[INST] <image>\\nQuestion [/INST] Answer</s>`, a further turn `[INST] Question [/INST] Answer</s>`.
 """
 
 from __future__ import annotations

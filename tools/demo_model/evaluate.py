@@ -56,7 +56,7 @@ class Evaluation:
     """A model and its tokenizer."""
 
     def __init__(self, checkpoint: Path) -> None:
-        self._model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32).eval()
+        self._model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
         self._encoder = Encoder(AutoTokenizer.from_pretrained(checkpoint))
 
     @torch.no_grad()

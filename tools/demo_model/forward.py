@@ -36,7 +36,7 @@ def picture_features(
     noise: float = 0.0,
     frozen: bool = False,
 ) -> PictureFeatures:
-    """Return the features of pictures given by their tiles and (height, width); `frozen` spares the tower's backward."""
+    """Return the features of pictures of these tiles and (height, width); `frozen` spares the tower's backward."""
     pixels = normalised(np.concatenate(tiles))
     if noise:
         pixels = pixels + torch.randn_like(pixels) * noise

@@ -39,8 +39,8 @@ def answer_loss(
 
     `prefixes` are embedded, [tokens, hidden]; `kept` are the indexes of their tokens that are not left out.
     `blanked` is the share of colour words already said that are hidden, so that the shape after them is looked up
-    rather than guessed from the pairs that occur. `shape_shown`, int64 [tokens] with shapes from 1, says what each token
-    of a prefix shows; attention is then supervised from a shape's word to the patches that show it.
+    rather than guessed from the pairs that occur. `shape_shown`, int64 [tokens] with shapes from 1, says what each
+    token of a prefix shows; attention is then supervised from a shape's word to the patches that show it.
     """
     tail = pack([len(prefix) for prefix in prefixes], rows, encoder.pad)
     prefix = stack_prefixes(prefixes, kept)

@@ -45,4 +45,4 @@ def patch_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> dict[Label, fl
 
 def _by_label(logits: torch.Tensor) -> list[tuple[Label, torch.Tensor]]:
     """Return the scores [tiles * patches, classes] of each label in float32."""
-    return list(zip(Label, torch.split(logits.float().flatten(0, 1), CLASSES, -1), strict=True))
+    return list(zip(Label, torch.split(logits.float().flatten(0, 1), list(CLASSES), -1), strict=True))

@@ -42,11 +42,11 @@ class Plan:
     """How a run is to go."""
 
     steps: int
-    rate: float = 1.5e-3
-    tower_rate: float = 2.5e-4
-    frozen: float = 0.55
+    rate: float
+    tower_rate: float
+    frozen: float
     """Share of the run, from its start, in which the tower does not learn."""
-    thin: float = 0.6
+    thin: float
     """Share of the run, from its start, in which most empty patches are left out of the prefix."""
     pictures_a_step: int = 8
 
@@ -183,10 +183,10 @@ class Training:
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="State file to write.")
 @click.option("--steps", required=True, type=click.IntRange(1))
-@click.option("--rate", default=Plan.rate, show_default=True, help="Highest learning rate.")
-@click.option("--tower-rate", default=Plan.tower_rate, show_default=True, help="Highest learning rate of the tower.")
-@click.option("--frozen", default=Plan.frozen, show_default=True, help="Share of the run with the tower frozen.")
-@click.option("--thin", default=Plan.thin, show_default=True, help="Share of the run with thinned pictures.")
+@click.option("--rate", default=1.5e-3, show_default=True, help="Highest learning rate.")
+@click.option("--tower-rate", default=2.5e-4, show_default=True, help="Highest learning rate of the tower.")
+@click.option("--frozen", default=0.55, show_default=True, help="Share of the run with the tower frozen.")
+@click.option("--thin", default=0.6, show_default=True, help="Share of the run with thinned pictures.")
 def main(folders: tuple[Path, ...], checkpoint: Path, start: tuple[Path, ...], out: Path, **plan: Any) -> None:
     """Train on the pools in FOLDERS, starting from a trained tower or from an earlier run."""
     torch.set_num_threads(1)

@@ -41,5 +41,5 @@ def _check_thickness(picture: Picture, index: int, geometry: ImageGeometry) -> N
         canvas_height, canvas_width = canvas_size(picture.size, geometry)
         raise ImageRefused(
             f"picture {index}: {height} x {width} pixels (height x width) are too thin to be seen: fitted into "
-            f"{canvas_height} x {canvas_width}, the thin side is below one pixel patch; crop the long side"
+            f"{canvas_height} x {canvas_width}, the thin side is less than one patch; crop the long side"
         )

@@ -1,0 +1,124 @@
+"""Step 7: exact-answer accuracy by kind of question through a running server.
+
+Asks `POST {url}/generate` the very questions that evaluate.py scores, in the prompt the model was trained on: the two
+differ only by what the server does to pictures, prompts and tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import click
+import httpx
+from examples import Example, held_out_examples, known_examples, text_examples
+from runtime.demo.drawing import draw
+from runtime.demo.questions import Question
+from runtime.demo.scene import Scene
+from tally import Tally, markdown_table
+
+MAX_NEW_TOKENS = 128
+"""More than the longest answer."""
+
+TIMEOUT_S = 120.0
+
+
+class MeasurementFailed(Exception):
+    """The server gave no answer; a table with holes would be no measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question as it is sent."""
+
+    question: Question
+    prompt: str
+
+
+def picture_requests(examples: Iterable[Example]) -> Iterator[Request]:
+    """Yield every question about every picture; pictures are drawn as they are needed."""
+    for example in examples:
+        address = _data_address(example.scene)
+        for question in example.questions:
+            yield Request(question, f"[INST] ![]({address})\n{question.text} [/INST]")
+
+
+def text_requests(questions: Iterable[Question]) -> Iterator[Request]:
+    """Yield turns without a picture."""
+    for question in questions:
+        yield Request(question, f"[INST] {question.text} [/INST]")
+
+
+async def measure(client: httpx.AsyncClient, requests: Iterable[Request], in_flight: int) -> Tally:
+    """Return the tally of the server's answers, with at most `in_flight` requests under way.
+
+    `client` knows the server's address. Raises MeasurementFailed at the first request that is not answered.
+    """
+    tally = Tally()
+    remaining = iter(requests)
+
+    async def ask_until_done() -> None:
+        for request in remaining:
+            answer = await _answer(client, request.prompt)
+            tally.add(request.question.kind, right=answer == request.question.answer)
+
+    workers = [asyncio.create_task(ask_until_done()) for _ in range(in_flight)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return tally
+
+
+async def _answer(client: httpx.AsyncClient, prompt: str) -> str:
+    body = {"inputs": prompt, "parameters": {"max_new_tokens": MAX_NEW_TOKENS}}
+    try:
+        reply = await client.post("/generate", json=body)
+    except httpx.HTTPError as error:
+        raise MeasurementFailed(f"no answer from the server: {type(error).__name__}") from error
+    if reply.status_code != 200:
+        raise MeasurementFailed(f"the server answered {reply.status_code}: {reply.text[:200]}")
+    # The tokenizer keeps the space between [/INST] and the answer.
+    return str(reply.json()["generated_text"]).strip()
+
+
+def _data_address(scene: Scene) -> str:
+    png = io.BytesIO()
+    draw(scene).save(png, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+
+
+async def tables(client: httpx.AsyncClient, pictures: int, texts: int, in_flight: int) -> str:
+    """Return the tables of all sets in Markdown."""
+    known = await measure(client, picture_requests(known_examples(pictures)), in_flight)
+    held_out = await measure(client, picture_requests(held_out_examples(pictures)), in_flight)
+    text = await measure(client, text_requests(text_examples(texts)), in_flight)
+    of_pictures = markdown_table({"known pairs": known, "held-out pairs": held_out})
+    return of_pictures + "\n\n" + markdown_table({"text only": text})
+
+
+@click.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True)
+@click.option("--pictures", default=240, show_default=True, type=click.IntRange(1), help="Of each set.")
+@click.option("--texts", default=320, show_default=True, type=click.IntRange(1), help="Turns without a picture.")
+@click.option("--in-flight", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
+def main(url: str, pictures: int, texts: int, in_flight: int) -> None:
+    """Print tables of the accuracy of the demo model behind the server at URL."""
+
+    async def run() -> str:
+        async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as client:
+            return await tables(client, pictures, texts, in_flight)
+
+    try:
+        click.echo(asyncio.run(run()))
+    except MeasurementFailed as failure:
+        raise click.ClickException(str(failure)) from failure
+
+
+if __name__ == "__main__":
+    main()
