@@ -117,9 +117,7 @@ def test_names_of_transformers_5_are_read(hub: Path) -> None:
 def test_end_tokens(hub: Path, generation: Any, config: Any, text: Any, expected: set[int]) -> None:
     """The generation config goes first, then the model's, then the text part's, then the class default."""
     change(hub, "generation_config.json", "eos_token_id", value=generation)
-    change(hub, "config.json", "eos_token_id", value=0)
     change(hub, "config.json", "eos_token_id", value=config)
-    change(hub, "config.json", "text_config", "eos_token_id", value=0)
     change(hub, "config.json", "text_config", "eos_token_id", value=text)
     assert read_model(hub).eos_ids == expected
 
@@ -165,7 +163,6 @@ REFUSED = [
     ("config.json", ("text_config", "num_key_value_heads"), 64, "num_key_value_heads is 64"),
     ("config.json", ("text_config", "max_position_embeddings"), None, "max_position_embeddings is missing"),
     ("config.json", ("text_config", "sliding_window"), "no", "sliding_window"),
-    ("config.json", ("text_config", "eos_token_id"), 10**9, None),
     ("config.json", ("torch_dtype",), "int8", 'torch_dtype is "int8"'),
     (
         "config.json",
@@ -215,14 +212,9 @@ REFUSED = [
     REFUSED,
     ids=[f"{'.'.join(keys)}={str(value)[:20]!a}" for _, keys, value, _ in REFUSED],
 )
-def test_a_bad_value_is_refused(hub: Path, name: str, keys: tuple[str, ...], value: Any, complaint: str | None) -> None:
+def test_a_bad_value_is_refused(hub: Path, name: str, keys: tuple[str, ...], value: Any, complaint: str) -> None:
     """The line names the file, the key, the value and what would be accepted."""
-    change(hub, name, *keys, value=value if value is not ... else 0)
-    if value is ...:
-        change(hub, name, *keys, value=...)
-    if complaint is None:
-        (hub / "generation_config.json").unlink()
-        complaint = "eos_token_id"
+    change(hub, name, *keys, value=value)
     message = refusal(hub)
     assert re.search(complaint, message), message
 

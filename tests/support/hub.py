@@ -80,13 +80,13 @@ def write_hub(folder: Path) -> Path:
 
 
 def change(folder: Path, name: str, *keys: str, value: Any) -> None:
-    """Set one value of a JSON file; None as the last key's value writes null, `...` removes the key."""
+    """Set one value of a JSON file: None writes null, `...` removes the key."""
     document = json.loads((folder / name).read_text())
     part = document
     for key in keys[:-1]:
         part = part[key]
     if value is ...:
-        del part[keys[-1]]
+        part.pop(keys[-1], None)
     else:
         part[keys[-1]] = value
     (folder / name).write_text(json.dumps(document))

@@ -12,7 +12,7 @@ class IntakeLimits:
     max_bytes: int = 20 * 2**20
     """Bytes of one encoded picture."""
     max_pixels: int = 50_000_000
-    """Height times width of one picture; decoding takes about four bytes for each, several times over."""
+    """Height times width of one picture; decoding one with transparency takes up to some 20 bytes for each."""
     max_images: int = 16
     """Pictures of one request."""
     min_side: int = 4

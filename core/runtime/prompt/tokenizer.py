@@ -81,10 +81,12 @@ class Tokenizer:
 
     def _check_placeholder(self, image_token_id: int) -> None:
         """Refuse a tokenizer for which pictures and typed placeholders could be mixed up."""
-        written = self.encode(f"a {self.image_placeholder}{self.image_placeholder} b", add_special_tokens=False)
-        typed = self.encode(f"a {self.image_token} b", add_special_tokens=False)
+        written = self.encode(f"a{self.image_placeholder}{self.image_placeholder}b", add_special_tokens=False)
+        typed = self.encode(f"a {self.image_token}b", add_special_tokens=False)
         if written.count(image_token_id) != 2 or image_token_id in typed:
-            raise ModelRefused(f"tokenizer.json does not treat the image token {image_token_id} as one token")
+            raise ModelRefused(
+                f"tokenizer.json does not treat the image token {image_token_id} as one token in every place"
+            )
 
 
 def _parse(content: dict[str, Any]) -> Any:

@@ -135,9 +135,10 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # as in production: the module silences Pillow, pytest undoes it
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\x09\x01", b"Exif\0\0" + b"\xff" * 99])
-def test_broken_exif_is_ignored(exif: bytes) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_is_ignored(exif: bytes, kind: str) -> None:
     """Meta data does not decide whether a picture can be shown."""
-    picture = decode(encode(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif))
+    picture = decode(encode(Image.new("RGB", (40, 20), "red"), kind, exif=exif))
     assert picture.size == (20, 40)
 
 

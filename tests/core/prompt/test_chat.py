@@ -159,7 +159,10 @@ def test_where_templates_are_found(tmp_path: Path, tokenizer: Tokenizer) -> None
     assert load(tmp_path, tokenizer, chat_template__jinja="jinja") == "jinja"
 
 
-@pytest.mark.parametrize("files", [{"chat_template__jinja": "{% if %}"}, {"chat_template__json": "[1]"}])
+@pytest.mark.parametrize(
+    "files",
+    [{"chat_template__jinja": "{% if %}"}, {"chat_template__jinja": "{{" + "(" * 9999}, {"chat_template__json": "[1]"}],
+)
 def test_broken_templates_are_refused_at_start(tmp_path: Path, tokenizer: Tokenizer, files: dict[str, str]) -> None:
     """The operator learns it before the first user."""
     with pytest.raises(ModelRefused, match=r"template"):

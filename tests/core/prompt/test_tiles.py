@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from runtime.backend import ImageGeometry
-from runtime.prompt.geometry import tile_count
+from runtime.prompt.geometry import fitted_size, tile_count
 from runtime.prompt.tiles import cut_tiles
 
 
@@ -34,6 +34,7 @@ def test_tiles_equal_transformers(height: int, width: int, processor: Any, demo:
 @settings(max_examples=120, deadline=None)
 def test_tiles_equal_transformers_for_any_size(processor: Any, demo: ImageGeometry, height: int, width: int) -> None:
     """Odd sides and aspect ratios round alike."""
+    assume(min(fitted_size((height, width), demo)) > 3)  # some releases take such a side for the channels and fail
     check(height, width, processor, demo)
 
 

@@ -134,6 +134,9 @@ def test_missing_files_and_tokens_are_refused(tmp_path: Path, content: dict[str,
         Tokenizer.load(tmp_path, None)
     with pytest.raises(ModelRefused, match="image token 7 "):
         Tokenizer(content, "", "", 7)
+    content["added_tokens"][3]["single_word"] = True
+    with pytest.raises(ModelRefused, match="does not treat the image token 800 as one token"):
+        Tokenizer(content, "", "", IMAGE)
 
 
 def test_token_texts_may_be_objects(tmp_path: Path, content: dict[str, Any]) -> None:

@@ -1,0 +1,148 @@
+"""Rules of the source tree that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE_ROOTS = [ROOT / "core", *sorted((ROOT / "plugins").iterdir())]
+CORE = sorted(path for path in (ROOT / "core" / "runtime").rglob("*.py") if path.parent.name != "v1")
+PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
+
+# What each room of core may import of the others, itself included. Rooms are listed from the bottom up.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "config": set(),
+    "backend": set(),
+    "hookspecs": {"backend"},
+    "runtime": {"backend"},
+    "v1": set(),
+    "demo": set(),
+    "telemetry": set(),
+    "detokenize": set(),
+    "slots": set(),
+    "sampling": {"runtime"},
+    "intake": {"errors", "runtime"},
+    "prompt": {"backend", "errors", "intake", "runtime"},
+    "model": {"backend", "errors"},
+    "parameters": {"errors", "runtime"},
+    "plugins": {"backend", "errors", "hookspecs"},
+    "scheduler": {"slots"},
+    "row": {"backend", "detokenize", "errors", "runtime", "sampling"},
+    "stepper": {"backend", "errors", "plugins", "row", "sampling"},
+    "leases": {"backend", "errors", "plugins", "row", "runtime", "slots", "stepper"},
+    "engine": {"errors", "leases", "plugins", "row", "runtime", "scheduler", "slots", "stepper"},
+    "mailbox": {"row", "runtime"},
+    "local": {
+        "backend", "engine", "errors", "leases", "mailbox", "parameters", "plugins", "row", "runtime", "sampling",
+    },
+    "rpc": {"backend", "errors", "prompt", "runtime", "v1"},
+    "remote": {"backend", "rpc", "runtime", "v1"},
+    "http": {"errors", "prompt", "runtime"},
+    "serve": {
+        "backend", "config", "demo", "errors", "http", "intake", "local", "model", "plugins", "prompt", "remote",
+        "rpc", "runtime",
+    },
+    "cli": {"config", "demo", "errors", "plugins", "serve", "telemetry"},
+}  # fmt: skip
+
+
+def room_of(path: Path) -> str:
+    """The package, or the module of a family such as model, model_config, model_images."""
+    first = path.relative_to(ROOT / "core" / "runtime").parts[0].removesuffix(".py")
+    return "model" if first.startswith("model_") else first
+
+
+def imports_of(path: Path) -> set[str]:
+    """The dotted names a module imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_core_imports_point_one_way(path: Path) -> None:
+    """A room of core imports only those below it."""
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    used = {name.split(".")[1] for name in imports_of(path) if name.startswith("runtime.")}
+    used = {"model" if name.startswith("model_") else name for name in used} - {"__version__", "hookimpl"}
+    assert used <= LAYERS[room] | {room}
+
+
+@pytest.mark.parametrize("path", PLUGINS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_plugins_import_the_contract_only(path: Path) -> None:
+    """Of core, a plugin may know the boundary and the toolkit; of other plugins, nothing."""
+    own = path.relative_to(ROOT / "plugins").parts[1]
+    for name in imports_of(path):
+        if name.split(".")[0].startswith("runtime"):
+            allowed = ("runtime.hookimpl", "runtime.backend", "runtime.hookspecs", "runtime.static", own)
+            assert name.startswith(allowed), name
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_core_names_no_device(path: Path) -> None:
+    """Core serves any accelerator, so it knows the name of none."""
+    assert not re.search(r"hpu|cuda|gaudi|habana", path.read_text().replace("TGI-Gaudi", ""), re.IGNORECASE)
+
+
+def test_layers_are_sorted_from_the_bottom_up() -> None:
+    """The table itself has no cycle: each room only names rooms above it in the table."""
+    seen: set[str] = set()
+    for room, below in LAYERS.items():
+        assert below <= seen, room
+        seen.add(room)
+
+
+def test_setup_lists_every_package() -> None:
+    """Packages are listed by hand; the list is the disk."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    found = {
+        ".".join(init.parent.relative_to(root).parts) for root in SOURCE_ROOTS for init in root.rglob("__init__.py")
+    }
+    assert set(setup["options"]["packages"].split()) == found
+
+
+@pytest.mark.parametrize("path", [*CORE, *PLUGINS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_hold_one_noun(path: Path) -> None:
+    """No file grows beyond what a reader holds in mind."""
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
+    """`make protos` would change nothing."""
+    protos = pytest.importorskip("grpc_tools", reason="pip install 'vlm-runtime[dev]'")
+    assert protos
+    subprocess.run([_python(), str(ROOT / "tools" / "protos.py"), str(tmp_path)], check=True)
+    made = {path.name: path.read_text() for path in tmp_path.rglob("*_pb2*")}
+    committed = {path.name: path.read_text() for path in (ROOT / "core" / "runtime" / "v1").glob("*_pb2*")}
+    assert made == committed
+
+
+def test_version_is_the_metadata_s() -> None:
+    """The installed distribution tells the version of the code."""
+    from importlib.metadata import version
+
+    import runtime
+
+    assert version("vlm-runtime") == runtime.__version__
+
+
+def _python() -> str:
+    import sys
+
+    return sys.executable
