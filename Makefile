@@ -39,7 +39,7 @@ test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
-	$(VENV4)/bin/python -m pytest -m 'not slow' tests/core/prompt tests/core/test_model.py tests/core/test_model_config.py \
+	$(VENV4)/bin/python -m pytest -m 'not slow' tests/core/prompt tests/core/model \
 		tests/plugins tests/end_to_end/test_demo_model.py
 
 check: setup  ## Lint, check format and types.

@@ -43,8 +43,6 @@ class ImageGeometry:
     """Side of a square patch, pixels; a tile gives (tile // patch) ** 2 features."""
     pinpoints: tuple[tuple[int, int], ...]
     """Canvas sizes (height, width) in pixels a picture may be fitted to, in the order of the model's config."""
-    keeps_class_token: bool
-    """True for the `full` select strategy, where each tile's CLS feature stays in the base features."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     rescale: float

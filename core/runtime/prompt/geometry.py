@@ -59,7 +59,7 @@ def unpadded_grid(size: Size, geometry: ImageGeometry) -> tuple[int, int]:
 
 def base_count(geometry: ImageGeometry) -> int:
     """Return the features of the base tile, the least any picture costs."""
-    return _features_per_side(geometry) ** 2 + geometry.keeps_class_token
+    return _features_per_side(geometry) ** 2
 
 
 def feature_count(size: Size, geometry: ImageGeometry) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ class Tokenizer:
             raise InvalidRequest("the text holds half of a surrogate pair; send whole Unicode characters") from None
         return ids
 
-    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:
         """Return the text of ids; white space is left as the tokens spell it."""
         text: str = self._decoder.decode(ids, skip_special_tokens=skip_special_tokens)
         return text

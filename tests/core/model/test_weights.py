@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from runtime.model import read_model
-from runtime.model_weights import BLOCK_BYTES, WHOLE_BELOW
+from runtime.model.weights import BLOCK_BYTES, WHOLE_BELOW
 from safetensors.torch import save_file
 from support.checkpoints import write_json
 from support.hub import refusal, write_hub

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runtime.backend import ImageGeometry
 from runtime.errors import ModelRefused
 from runtime.model import read_model
-from runtime.model_config import MAX_JSON_BYTES
+from runtime.model.section import MAX_JSON_BYTES
 from support.checkpoints import DEMO, Checkpoint, write_checkpoint, write_json
 from support.hub import HUB_CONFIG, HUB_PREPROCESSOR, change, refusal, write_hub
 
@@ -52,7 +52,6 @@ def test_the_hub_config_is_read(hub: Path) -> None:
         tile=336,
         patch=14,
         pinpoints=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
-        keeps_class_token=False,
         mean=(0.48145466, 0.4578275, 0.40821073),
         std=(0.26862954, 0.26130258, 0.27577711),
         rescale=1 / 255,

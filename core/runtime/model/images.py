@@ -8,7 +8,7 @@ from typing import Final
 
 from runtime.backend import ImageGeometry
 from runtime.errors import ModelRefused
-from runtime.model_config import MAX_LAYERS, MAX_LIST, Section, is_integer, read_section
+from runtime.model.section import MAX_LAYERS, MAX_LIST, Section, is_integer, read_section
 
 MAX_SIDE: Final = 4096
 """Longest side of a tile, pixels."""
@@ -45,7 +45,6 @@ def read_images(path: Path, config: Section) -> ImageGeometry:
         tile=tile,
         patch=vision.integer("patch_size", 1, tile),
         pinpoints=pinpoints,
-        keeps_class_token=False,
         mean=processor.triple("image_mean", 0, 255),
         std=processor.triple("image_std", 1e-6, 255),
         rescale=processor.number("rescale_factor", 1),

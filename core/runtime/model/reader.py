@@ -11,9 +11,9 @@ from typing import Final
 
 from runtime.backend import ModelSpec
 from runtime.errors import ModelRefused
-from runtime.model_config import MAX_LAYERS, Section, folder_name, read_section
-from runtime.model_images import read_images
-from runtime.model_weights import digest, find_weights
+from runtime.model.images import read_images
+from runtime.model.section import MAX_LAYERS, Section, folder_name, read_section
+from runtime.model.weights import digest, find_weights
 
 VISION: Final = "LlavaNextForConditionalGeneration"
 TEXT: Final = {"MistralForCausalLM": "mistral", "LlamaForCausalLM": "llama"}

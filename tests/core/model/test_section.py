@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import transformers
-from runtime.model_config import DEFAULTS
+from runtime.model.section import DEFAULTS
 from transformers.models.llava_next import image_processing_llava_next
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from runtime.errors import ModelRefused
-from runtime.model_config import MAX_JSON_BYTES, Section, folder_name, is_integer, parse_section, read_section
+from runtime.model.section import MAX_JSON_BYTES, Section, folder_name, is_integer, parse_section, read_section
 
 SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
