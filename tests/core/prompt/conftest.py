@@ -21,7 +21,7 @@ def make_geometry(tile: int, patch: int) -> ImageGeometry:
     """The five pinpoints of llava-v1.6, in units of tiles."""
     grids = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
     pinpoints = tuple((tile * rows, tile * columns) for rows, columns in grids)
-    return ImageGeometry(tile, patch, pinpoints, False, CLIP_MEAN, CLIP_STD, 0.00392156862745098, 3)
+    return ImageGeometry(tile, patch, pinpoints, CLIP_MEAN, CLIP_STD, 0.00392156862745098, 3)
 
 
 @pytest.fixture(scope="session")
