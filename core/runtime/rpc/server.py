@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from runtime.errors import StartupError
 from runtime.rpc.backend import BackendService
 from runtime.rpc.generation import GenerationService
 from runtime.runtime import Readiness, Runtime
@@ -24,7 +25,10 @@ class RpcServer:
     """Serves until closed; lives on one event loop."""
 
     def __init__(self, runtime: Runtime, listen: str, payload_limit: int) -> None:
-        """`listen` is `unix:PATH` or `HOST:PORT`, port 0 for any free one; `payload_limit` is in bytes."""
+        """`listen` is `unix:PATH` or `HOST:PORT`, port 0 for any free one; `payload_limit` is in bytes.
+
+        Raises StartupError when it cannot listen there.
+        """
         options = [
             ("grpc.max_receive_message_length", payload_limit + ENVELOPE_BYTES),
             ("grpc.so_reuseport", 0),  # a port that is taken must be an error
@@ -38,8 +42,12 @@ class RpcServer:
             [*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
             self._server,
         )
-        self.port = self._server.add_insecure_port(listen)
-        """The TCP port in use; meaningless for a unix socket."""
+        try:
+            port = self._server.add_insecure_port(listen)
+        except RuntimeError:
+            raise StartupError(f"cannot serve gRPC on {listen}; is it taken?") from None
+        self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        """Where it listens, with the port in use."""
 
     async def start(self) -> None:
         """Begin to answer; not serving, in the words of grpc.health.v1, until told so."""

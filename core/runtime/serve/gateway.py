@@ -69,7 +69,7 @@ async def run_gateway(settings: Settings) -> None:
         try:
             if rpc is not None:
                 await rpc.start()
-                log.info("gRPC on %s:%d", settings.hostname, rpc.port)
+                log.info("gRPC on %s", rpc.address)
             await asyncio.wait({supervising, serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             log.info("stopping")
@@ -98,8 +98,4 @@ def _listening(hostname: str, port: int) -> socket.socket:
 def _public_rpc(runtime: RemoteRuntime, settings: Settings) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
-    try:
-        return RpcServer(runtime, f"{settings.hostname}:{settings.grpc_port}", settings.payload_limit)
-    except RuntimeError as error:
-        message = f"cannot listen on {settings.hostname}:{settings.grpc_port}; choose another --grpc-port"
-        raise StartupError(message) from error
+    return RpcServer(runtime, f"{settings.hostname}:{settings.grpc_port}", settings.payload_limit)

@@ -9,6 +9,7 @@ from typing import Any
 
 from runtime.config import Settings
 from runtime.errors import RuntimeServiceError
+from runtime.local import LocalRuntime
 from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
 from runtime.serve.assembly import build_runtime
@@ -25,21 +26,27 @@ async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
     stop = stop_on_signals()
     if supervised:
         stop_when_orphaned(stop)
-    started = time.monotonic()
     runtime = build_runtime(settings)
-    server = RpcServer(runtime, listen, settings.payload_limit)
-    await server.start()
     try:
-        log.info("loading %s on backend %s", settings.model_id, settings.backend)
-        if not await _first(asyncio.wrap_future(runtime.engine.loaded), stop):
-            return
-        await server.tell(Readiness.READY)
-        log.info("%s is loaded, in %.1f s; gRPC on %s", settings.model_id, time.monotonic() - started, listen)
-        if await _first(asyncio.wrap_future(runtime.engine.ended), stop):
-            raise RuntimeServiceError("the device thread ended; the log above has the cause")
+        server = RpcServer(runtime, listen, settings.payload_limit)
+        await server.start()
+        try:
+            await _serve(settings, runtime, server, stop)
+        finally:
+            await server.aclose()
     finally:
-        await server.aclose()
         await runtime.aclose()
+
+
+async def _serve(settings: Settings, runtime: LocalRuntime, server: RpcServer, stop: asyncio.Event) -> None:
+    started = time.monotonic()
+    log.info("loading %s on backend %s", settings.model_id, settings.backend)
+    if not await _first(asyncio.wrap_future(runtime.engine.loaded), stop):
+        return
+    await server.tell(Readiness.READY)
+    log.info("%s is loaded, in %.1f s; gRPC on %s", settings.model_id, time.monotonic() - started, server.address)
+    if await _first(asyncio.wrap_future(runtime.engine.ended), stop):
+        raise RuntimeServiceError("the device thread ended; the log above has the cause")
 
 
 async def _first(awaited: asyncio.Future[Any], stop: asyncio.Event) -> bool:
