@@ -103,7 +103,7 @@ async def tables(client: httpx.AsyncClient, pictures: int, texts: int, in_flight
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True)
+@click.option("--url", default="http://127.0.0.1:3000", show_default=True)
 @click.option("--pictures", default=240, show_default=True, type=click.IntRange(1), help="Of each set.")
 @click.option("--texts", default=320, show_default=True, type=click.IntRange(1), help="Turns without a picture.")
 @click.option("--in-flight", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")

@@ -48,4 +48,4 @@ def picture(out: Path, seed: int | None) -> None:
         click.echo(f"  {question.text}\n    {question.answer}")
     click.echo("Questions that name a shape (What colour is the circle? Is there a star?) are not reliable.\n")
     click.echo("With `runtime serve` running, ask:")
-    click.echo(f'  runtime ask --url http://127.0.0.1:8080 --image {shlex.quote(str(out))} "{questions[0].text}"')
+    click.echo(f'  runtime ask --image {shlex.quote(str(out))} "{questions[0].text}"')
