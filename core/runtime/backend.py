@@ -160,6 +160,8 @@ class PrefillBatch:
     slots: torch.Tensor  # int64 [rows], cpu; the slot leased for each row, -1 for a padding row
     images: tuple[Images | None, ...]
     """One entry per row; None for a row without pictures."""
+    prompt_logprobs: bool = False
+    """Whether the log-probabilities of the prompts' own tokens are wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,9 @@ class PrefillOutput:
 
     logits: torch.Tensor  # float [rows, vocabulary], device; after each row's last real token
     prefix: Prefix[Any]
+    prompt_logprobs: torch.Tensor | None = None  # float32 [rows, length]; of each token given those before it
+    """Only when the batch asks for it; the first of a row, and padding, may hold anything. None where a backend cannot
+    tell."""
 
 
 @dataclass(frozen=True, slots=True)

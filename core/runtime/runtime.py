@@ -63,13 +63,25 @@ class SamplingParameters:
     """Candidates kept; 0 keeps all."""
     top_p: float = 1.0
     """Probability mass kept; 1 keeps all."""
+    typical_p: float = 1.0
+    """Probability mass of the most typical candidates kept; 1 keeps all."""
+    repetition_penalty: float = 1.0
+    """Divides the score, or multiplies a negative one, of every id the prompt or the reply holds; 1 is neutral."""
+    frequency_penalty: float = 0.0
+    """OpenAI's: taken off the score of an id once for each time the reply holds it."""
+    presence_penalty: float = 0.0
+    """OpenAI's: taken off the score of every id the reply holds."""
+    frequency_share: float = 0.0
+    """TGI's `frequency_penalty`: times an id's share of all tokens of prompt and reply, taken off its score."""
+    watermark: bool = False
     seed: int | None = None
     """0 to 2**64-1; drawn by the worker when None."""
 
     @property
     def draws(self) -> bool:
         """Whether chance decides: asked for, or implied by a parameter that only sampling uses, as in TGI."""
-        return self.do_sample or self.temperature != 1 or self.top_k > 0 or self.top_p < 1
+        narrowed = self.top_k > 0 or self.top_p < 1 or self.typical_p < 1
+        return self.do_sample or self.temperature != 1 or narrowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +92,22 @@ class StoppingParameters:
     """None fills the context."""
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+
+
+class GrammarKind(Enum):
+    """How a grammar is written."""
+
+    JSON_SCHEMA = "json"
+    REGEX = "regex"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """A form the reply must have."""
+
+    kind: GrammarKind
+    value: str
+    """A JSON schema as text, or a regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +121,13 @@ class GenerateRequest:
     stopping: StoppingParameters = field(default_factory=StoppingParameters)
     add_special_tokens: bool = True
     """Whether the tokenizer adds its BOS; a chat template decides for itself."""
+    truncate: int | None = None
+    """Tokens of the prompt to keep, its last; only text is left out, never a picture."""
+    grammar: Grammar | None = None
+    top_n_tokens: int = 0
+    """Most probable candidates to tell with each token."""
+    prompt_logprobs: bool = False
+    """Whether to tell the log-probability of each token of the prompt."""
 
 
 class FinishReason(Enum):
@@ -104,6 +139,16 @@ class FinishReason(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """A token that might have been chosen."""
+
+    id: int
+    text: str
+    logprob: float
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """One generated token."""
 
@@ -112,6 +157,18 @@ class Token:
     """What this token adds to the text: empty while a character is incomplete."""
     logprob: float
     special: bool
+    top: tuple[Candidate, ...] = ()
+    """The most probable candidates, best first; ties in the order of ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillToken:
+    """One token of a prompt with what the model thought of it."""
+
+    id: int
+    text: str
+    logprob: float | None
+    """None for the first, which nothing precedes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +191,8 @@ class Delta:
 
     tokens: tuple[Token, ...]
     completion: Completion | None = None
+    prefill: tuple[PrefillToken, ...] = ()
+    """The prompt, with the first token, when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
