@@ -52,6 +52,7 @@ class CpuReference:
         if batch.offsets.any():
             raise ValueError("cpu_reference computes whole prompts only: every offset must be 0")
         logits = torch.zeros(len(batch.tokens), self.model.vocabulary)
+        logprobs = torch.zeros(batch.tokens.shape) if batch.prompt_logprobs else None
         rows: list[Row | None] = []
         for index, length in enumerate(batch.lengths.tolist()):
             if length == 0:
@@ -59,9 +60,12 @@ class CpuReference:
                 continue
             tokens = batch.tokens[index : index + 1, :length]
             row = Row(tokens[:, :0], pictures_of(batch.images[index]), transformers.DynamicCache())
-            logits[index] = self.append(row, tokens)
+            every = self.append(row, tokens, every_position=batch.prompt_logprobs)
+            logits[index] = every[-1]
+            if logprobs is not None:
+                logprobs[index, 1:length] = every[:-1].log_softmax(-1).gather(-1, tokens[0, 1:, None])[:, 0]
             rows.append(row)
-        return PrefillOutput(logits=logits, prefix=Prefix(rows))
+        return PrefillOutput(logits=logits, prefix=Prefix(rows), prompt_logprobs=logprobs)
 
     @hookimpl
     def concatenate(self, prefix: Prefix[list[Row | None]], placements: Sequence[Placement]) -> None:
@@ -82,7 +86,7 @@ class CpuReference:
                 raise ValueError(
                     f"slot {slot} holds {row.tokens.shape[1]} tokens but position {position} was asked for"
                 )
-            logits[slot] = self.append(row, batch.tokens[slot].view(1, 1))
+            logits[slot] = self.append(row, batch.tokens[slot].view(1, 1))[-1]
         return DecodeOutput(logits=logits)
 
     @hookimpl
@@ -95,16 +99,19 @@ class CpuReference:
         return Capacity(rows=self.limits.rows, context=self.limits.context)
 
     @torch.no_grad()
-    def append(self, row: Row, tokens: torch.Tensor) -> torch.Tensor:
-        """Add tokens to a row and return the logits after the last: float32 [vocabulary], cpu."""
+    def append(self, row: Row, tokens: torch.Tensor, *, every_position: bool = False) -> torch.Tensor:
+        """Add tokens to a row and return the logits after the last, or after each: float32 [1 or all, vocabulary]."""
         is_prompt = row.tokens.shape[1] == 0
         row.tokens = torch.cat([row.tokens, tokens], dim=1)
+        keep = 0 if every_position else 1  # 0 keeps all
         if self.recompute:
-            output = self.net(input_ids=row.tokens, **row.pictures, use_cache=False, logits_to_keep=1)
+            output = self.net(input_ids=row.tokens, **row.pictures, use_cache=False, logits_to_keep=keep)
         else:
             pictures = row.pictures if is_prompt else {}
-            output = self.net(input_ids=tokens, **pictures, past_key_values=row.cache, use_cache=True, logits_to_keep=1)
-        logits: torch.Tensor = output.logits[0, -1]
+            output = self.net(
+                input_ids=tokens, **pictures, past_key_values=row.cache, use_cache=True, logits_to_keep=keep
+            )
+        logits: torch.Tensor = output.logits[0]
         return logits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, replace, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,18 @@ def test_logits_are_fp32_on_the_cpu_and_free_to_change(one: Setup) -> None:
     assert logits.device.type == "cpu"
     assert not logits.requires_grad
     logits.div_(2)
+
+
+def test_prompt_logprobs_are_those_of_each_beginning(one: Setup) -> None:
+    """What a token of the prompt is worth is what a prompt that ends before it says about it."""
+    prompts = {slot: one.prompt([(60, 80)] * slot, text=5, seed=slot) for slot in (0, 1)}
+    told = one.backend.prefill(replace(prefill_batch(prompts), prompt_logprobs=True)).prompt_logprobs
+    for row, prompt in enumerate(prompts.values()):
+        for index in range(len(prompt.tokens) - 4, len(prompt.tokens)):
+            beginning = Prompt(prompt.tokens[:index], prompt.images)
+            logits = one.backend.prefill(prefill_batch({0: beginning})).logits[0]
+            expected = logits.log_softmax(-1)[prompt.tokens[index]]
+            assert told[row, index] == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_a_wrong_position_is_an_error(one: Setup, driver: Driver) -> None:
