@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,16 @@ from support.plugin import install_plugin
 torch.set_num_threads(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Run async tests on asyncio, which is what the runtime runs on."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+async def _one_event_loop(anyio_backend: str) -> AsyncIterator[None]:
+    """Keep one event loop for all tests: grpc.aio hands late events to the loop that a call was made on."""
+    yield  # noqa: PT022  # the loop lives while this is suspended
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,9 @@ class Knob:
     meaning: str
     readers: tuple[Reader, ...]
     required: bool = False
+    lowest: int = 1
+    """Bounds of a number, both included."""
+    highest: int = 2**30
 
     @property
     def flag(self) -> str:
@@ -35,13 +38,24 @@ BOTH: Final[tuple[Reader, ...]] = ("gateway", "worker")
 GATEWAY: Final[tuple[Reader, ...]] = ("gateway",)
 WORKER: Final[tuple[Reader, ...]] = ("worker",)
 
+PORTS: Final = 2**16 - 1
+
 KNOBS: Final = (
     Knob("model_id", "MODEL_ID", str, None, "Model folder, or `demo` for the bundled model.", WORKER, required=True),
     Knob("backend", "RUNTIME_BACKEND", str, "cpu_reference", "Backend; see `runtime backends`.", WORKER),
     # Not HOSTNAME, which containers set to their own name.
     Knob("hostname", "RUNTIME_HOSTNAME", str, "0.0.0.0", "Address to listen on.", GATEWAY),  # noqa: S104
-    Knob("port", "PORT", int, 3000, "Port of the HTTP API.", GATEWAY),
-    Knob("grpc_port", "GRPC_PORT", int, None, "Port of the public gRPC API; not served when absent.", GATEWAY),
+    Knob("port", "PORT", int, 3000, "Port of the HTTP API; 0 for any free one.", GATEWAY, lowest=0, highest=PORTS),
+    Knob(
+        "grpc_port",
+        "GRPC_PORT",
+        int,
+        None,
+        "Port of the public gRPC API, 0 for any free one; not served when absent.",
+        GATEWAY,
+        lowest=0,
+        highest=PORTS,
+    ),
     Knob(
         "max_input_tokens",
         "MAX_INPUT_TOKENS",
@@ -57,6 +71,7 @@ KNOBS: Final = (
         None,
         "Tokens of prompt and reply together; the model's positions, at most 4096, by default.",
         WORKER,
+        lowest=2,
     ),
     Knob("max_batch_size", "MAX_BATCH_SIZE", int, 8, "Sequences that decode together.", WORKER),
     Knob(
@@ -67,8 +82,8 @@ KNOBS: Final = (
         "Requests in the server at once; one more is refused.",
         WORKER,
     ),
-    Knob("max_stop_sequences", "MAX_STOP_SEQUENCES", int, 4, "Stop texts of one request.", WORKER),
-    Knob("max_images", "MAX_IMAGES", int, 16, "Pictures of one request.", WORKER),
+    Knob("max_stop_sequences", "MAX_STOP_SEQUENCES", int, 4, "Stop texts of one request.", WORKER, lowest=0),
+    Knob("max_images", "MAX_IMAGES", int, 16, "Pictures of one request.", WORKER, lowest=0),
     Knob("max_image_bytes", "MAX_IMAGE_BYTES", int, 20 * 2**20, "Size of one encoded picture, bytes.", WORKER),
     Knob("max_image_pixels", "MAX_IMAGE_PIXELS", int, 50_000_000, "Pixels of one picture, before decoding.", WORKER),
     Knob("payload_limit", "PAYLOAD_LIMIT", int, 16_000_000, "Size of one request, bytes.", BOTH),

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 
-from runtime.errors import BackendError, NotReady, RuntimeServiceError
+from runtime.budgets import Budgets
+from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError
 from runtime.leases import Leases
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
@@ -39,12 +40,17 @@ class Engine:
         deliver: Deliver,
         lease_idle_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        budgets: Budgets | None = None,
     ) -> None:
-        """`load` and `deliver` are called on the device thread; `deliver` must not block."""
+        """`load` and `deliver` are called on the device thread; `deliver` must not block.
+
+        Without `budgets` only the slots limit what runs together.
+        """
         self._load = load
         self._deliver = deliver
         self._lease_idle_seconds = lease_idle_seconds
         self._clock = clock
+        self._budgets = budgets
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._rows: dict[int, Row] = {}
@@ -66,7 +72,8 @@ class Engine:
 
     def submit(self, row: Row) -> None:
         """Queue a row; its sink hears of everything that follows."""
-        self._inbox.put(lambda: self._add(row))
+        arrived = self._clock()  # not when the device thread looks: it may be in the middle of a long prefill
+        self._inbox.put(lambda: self._add(row, arrived))
 
     def cancel(self, key: int) -> None:
         """Forget a row at the next step boundary; a row that ended meanwhile is no error."""
@@ -110,18 +117,22 @@ class Engine:
 
     def _start_serving(self) -> None:
         self._hooks = self._load()
-        capacity = self._hooks.capacity()
-        slots = SlotTable(capacity.rows)
-        self._stepper = Stepper(self._hooks, self._hooks.limits)
-        self._scheduler: Scheduler[int] = Scheduler(slots, self._hooks.limits.prefill_rows)
-        self._leases = Leases(self._hooks, self._stepper, slots, self._lease_idle_seconds, self._clock)
+        limits = self._hooks.limits
+        budgets = self._budgets or Budgets.of(limits)
+        slots = SlotTable(self._hooks.capacity().rows, budgets.total_tokens)
+        self._stepper = Stepper(self._hooks, limits)
+        self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets)
+        self._leases = Leases(self._hooks, self._stepper, slots, budgets, self._lease_idle_seconds, self._clock)
         self.health = Health(Readiness.READY)
         self.loaded.set_result(self._hooks)
 
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
+        now = self._clock()
+        waits = (self._leases.seconds_to_expiry, self._scheduler.seconds_to_reorder(now))
+        timeout = min((seconds for seconds in waits if seconds is not None), default=None)
         try:
-            command = self._inbox.get(block=not self._scheduler.has_step, timeout=self._leases.seconds_to_expiry)
+            command = self._inbox.get(block=not self._scheduler.has_step(now), timeout=timeout)
             while True:
                 command()
                 command = self._inbox.get_nowait()
@@ -130,7 +141,7 @@ class Engine:
         self._leases.expire()
 
     def _step(self) -> None:
-        match self._scheduler.next_step():
+        match self._scheduler.next_step(self._clock()):
             case PrefillStep(placed):
                 self._prefill([self._rows[key] for key, _ in placed], [slot for _, slot in placed])
             case DecodeStep(keys):
@@ -166,9 +177,13 @@ class Engine:
             self._remove(row.key)
         self._deliver([(row, error) for row in rows])
 
-    def _add(self, row: Row) -> None:
-        self._rows[row.key] = row
-        self._scheduler.add(row.key)
+    def _add(self, row: Row, arrived: float) -> None:
+        try:
+            self._scheduler.add(row.key, row.demand, arrived)
+        except InvalidRequest as error:
+            self._deliver([(row, error)])
+        else:
+            self._rows[row.key] = row
 
     def _remove(self, key: int) -> None:
         self._rows.pop(key, None)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.backend import Prefix
+from runtime.budgets import Budgets
 from runtime.errors import BackendError, InvalidRequest, Overloaded, RuntimeServiceError, UnknownBatch
 from runtime.plugins import Hooks
 from runtime.row import Row
@@ -48,11 +49,18 @@ class Leases:
     """All leased batches."""
 
     def __init__(
-        self, hooks: Hooks, stepper: Stepper, slots: SlotTable, idle_seconds: float, clock: Callable[[], float]
+        self,
+        hooks: Hooks,
+        stepper: Stepper,
+        slots: SlotTable,
+        budgets: Budgets,
+        idle_seconds: float,
+        clock: Callable[[], float],
     ) -> None:
         self._hooks = hooks
         self._stepper = stepper
         self._slots = slots
+        self._budgets = budgets
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._ids = itertools.count(1)
@@ -61,21 +69,17 @@ class Leases:
     def prefill(self, requests: Sequence[tuple[int, Row]]) -> StepResult:
         """Lease a slot per request and compute the prompts.
 
-        Raises InvalidRequest for an empty batch or repeated ids, Overloaded when slots are short.
+        Raises InvalidRequest for an empty or too large batch and for repeated ids, Overloaded when slots or their
+        tokens are short.
         """
         started = time.perf_counter_ns()
         ids = [request_id for request_id, _ in requests]
         rows = [row for _, row in requests]
         if not rows or len(set(ids)) < len(ids):
             raise InvalidRequest("`batch.requests` must hold at least one request, and each `id` once")
-        if len(rows) > self._hooks.limits.prefill_rows:
-            raise InvalidRequest(
-                f"`batch.requests` holds {len(rows)} requests; one prefill takes {self._hooks.limits.prefill_rows}"
-            )
-        if len(rows) > self._slots.free_count:
-            raise Overloaded(f"{len(rows)} rows wanted, {self._slots.free_count} of {self._slots.count} are free now")
+        self._check_room(rows)
         for row in rows:
-            row.slot = self._slots.lease()
+            row.slot = self._slots.lease(row.demand.total_tokens)
         try:
             step, prefix = self._stepper.prefill(rows)
         except BackendError:
@@ -131,6 +135,28 @@ class Leases:
         if not self._batches:
             return None
         return max(0.0, min(batch.deadline for batch in self._batches.values()) - self._clock())
+
+    def _check_room(self, rows: Sequence[Row]) -> None:
+        """Refuse a prefill larger than any, and one that does not fit into what is free."""
+        slots = self._slots
+        lengths = [row.demand.prefill_tokens for row in rows]
+        total = sum(row.demand.total_tokens for row in rows)
+        if len(rows) > self._hooks.limits.prefill_rows:
+            raise InvalidRequest(
+                f"`batch.requests` holds {len(rows)} requests; one prefill takes {self._hooks.limits.prefill_rows}"
+            )
+        if (cost := self._budgets.prefill_cost(len(rows), max(lengths), sum(lengths))) > self._budgets.prefill_tokens:
+            raise InvalidRequest(
+                f"`batch.requests` costs {cost} tokens; one prefill takes {self._budgets.prefill_tokens}: send fewer"
+            )
+        if total > slots.tokens:
+            raise InvalidRequest(
+                f"`batch.requests` may come to hold {total} tokens; all rows together hold {slots.tokens}: send fewer"
+            )
+        if len(rows) > slots.free_count:
+            raise Overloaded(f"{len(rows)} rows wanted, {slots.free_count} of {slots.count} are free now")
+        if total > slots.free_tokens:
+            raise Overloaded(f"{total} tokens wanted, {slots.free_tokens} of {slots.tokens} are free now")
 
     def _joined(self, batch_ids: Sequence[int]) -> LeasedBatch:
         if not batch_ids or len(set(batch_ids)) < len(batch_ids):

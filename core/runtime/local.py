@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 from runtime.backend import Images, ShapePlan, WarmupProgress
+from runtime.budgets import Budgets, Demand
 from runtime.engine import Engine
 from runtime.errors import InvalidRequest, NotReady, Overloaded
 from runtime.leases import Leases
@@ -60,8 +61,12 @@ class LocalRuntime:
         info: Info,
         max_stop_sequences: int,
         lease_idle_seconds: float,
+        budgets: Budgets | None = None,
     ) -> None:
-        """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce."""
+        """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
+
+        Without `budgets` only the slots limit what runs together.
+        """
         self._prepare = prepare
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
@@ -71,7 +76,7 @@ class LocalRuntime:
         self._pool = ThreadPoolExecutor(PREPARE_THREADS, thread_name_prefix="prepare")
         self._keys = itertools.count()
         self._admitted = 0
-        self.engine = Engine(load, self._deliver, lease_idle_seconds)
+        self.engine = Engine(load, self._deliver, lease_idle_seconds, budgets=budgets)
         self.engine.start()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
@@ -81,6 +86,7 @@ class LocalRuntime:
             row = await self._row(request, mailbox.put)
             self.engine.submit(row)
             try:
+                self._check_ready()  # the engine may have ended while the prompt was prepared
                 while True:
                     delta = await mailbox.take()
                     yield delta
@@ -165,13 +171,16 @@ class LocalRuntime:
         self._check_ready()
         check_parameters(request, self._max_stop_sequences)
         prompt = await self._prepared(request)
+        length = len(prompt.tokens)
+        stop_rule = StopRule.of(request.stopping, self._room(request, length), self._eos_ids)
         return Row(
             key=next(self._keys),
             prompt=prompt.tokens,
             images=prompt.images,
+            demand=Demand(prefill_tokens=length, total_tokens=length + stop_rule.max_new_tokens),
             sampling=request.sampling,
             seed=secrets.randbits(64) if request.sampling.seed is None else request.sampling.seed,
-            stop_rule=StopRule.of(request.stopping, self._room(request, len(prompt.tokens)), self._eos_ids),
+            stop_rule=stop_rule,
             vocabulary=self._vocabulary,
             sink=sink,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, NoReturn
 
@@ -58,12 +58,14 @@ class FoundBackend:
 def find_backends() -> list[FoundBackend]:
     """List every backend of every installed plugin, by name; a broken plugin is listed with the reason."""
     found: list[FoundBackend] = []
-    taken: dict[str, str] = {}
+    owners: dict[str, str] = {}
     for point in _entry_points():
         for backend in _backends_of(point):
-            owner = taken.setdefault(backend.name, backend.distribution)
-            if backend.spec is not None and any(other.name == backend.name for other in found):
+            if backend.spec is not None and backend.name in owners:
+                owner = owners[backend.name]
                 backend = _refused(point, backend.name, f"the name {backend.name!r} is already taken by {owner}")
+            elif backend.spec is not None:
+                owners[backend.name] = backend.distribution
             found.append(backend)
     return sorted(found, key=lambda backend: backend.name)
 
@@ -81,6 +83,11 @@ def backend_named(name: str) -> FoundBackend:
         raise BackendRefused(f"backend {name!r} cannot be used: {named[0].availability.reason}")
     names = ", ".join(backend.name for backend in find_backends() if backend.spec is not None)
     raise BackendRefused(f"there is no backend {name!r}; installed: {names or 'none'}; see `runtime backends`")
+
+
+def told(error: BaseException) -> str:
+    """Return the type and text of a plugin's error, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _entry_points() -> list[EntryPoint]:
@@ -108,7 +115,7 @@ def _backends_of(point: EntryPoint) -> Iterator[FoundBackend]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plugin may raise anything, SystemExit included
-        yield _refused(point, point.name, f"the plugin failed to load: {type(error).__name__}: {error}")
+        yield _refused(point, point.name, f"the plugin failed to load: {told(error)}")
         return
     if not specs:
         yield _refused(point, point.name, "the plugin lists no backend: it needs a hook `runtime_backends`")
@@ -118,7 +125,11 @@ def _backends_of(point: EntryPoint) -> Iterator[FoundBackend]:
 
 def _checked(point: EntryPoint, spec: object) -> FoundBackend:
     if not isinstance(spec, BackendSpec):
-        return _refused(point, point.name, f"`runtime_backends` listed a {type(spec).__name__}, not a BackendSpec")
+        return _refused(point, point.name, f"`runtime_backends` listed {_kind(spec)}, not a BackendSpec")
+    for name in ("name", "summary", "contract"):
+        if not isinstance(text := getattr(spec, name), str):
+            reason = f"`runtime_backends` listed a BackendSpec whose {name} is {_kind(text)}, not a text"
+            return _refused(point, point.name, reason)
     try:
         speaks = SpecifierSet(spec.contract).contains(CONTRACT_VERSION)
     except InvalidSpecifier:
@@ -132,9 +143,14 @@ def _checked(point: EntryPoint, spec: object) -> FoundBackend:
 
 def _probe(spec: BackendSpec) -> Availability:
     try:
-        return spec.probe()
-    except Exception as error:
-        return Availability(False, f"its probe failed: {type(error).__name__}: {error}")
+        answer = spec.probe()
+        if not isinstance(answer, Availability):
+            return Availability(False, f"its probe answered {_kind(answer)}, not an Availability")
+        return replace(answer, details={str(key): str(value) for key, value in answer.details.items()})
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plugin may raise anything, SystemExit included
+        return Availability(False, f"its probe failed: {told(error)}")
 
 
 class Hooks:
@@ -151,13 +167,14 @@ class Hooks:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Compute)
         try:
-            for plugin in (backend, *wrappers):
-                self._manager.register(plugin)
+            self._manager.register(backend, name)
+            for wrapper in wrappers:
+                self._manager.register(wrapper)
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
-            raise BackendContractError(f"backend {name}: {error}") from error
+            raise BackendContractError(f"backend {name}: {' '.join(str(error).split())}") from error
         for hook in REQUIRED_HOOKS:
-            if not getattr(self._manager.hook, hook).get_hookimpls():
+            if not any(found.plugin is backend for found in getattr(self._manager.hook, hook).get_hookimpls()):
                 raise BackendContractError(f"backend {name} has no hook `{hook}`; did you forget @hookimpl?")
 
     def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
@@ -195,7 +212,11 @@ class Hooks:
 
     def capacity(self) -> Capacity:
         """Return what the backend affords: its own answer, or the limits it was loaded with."""
-        capacity = self._call("capacity") or Capacity(self.limits.rows, self.limits.context)
+        capacity = self._call("capacity")
+        if capacity is None:
+            return Capacity(self.limits.rows, self.limits.context)
+        if not isinstance(capacity, Capacity):
+            self._breach("capacity", f"answered {_kind(capacity)}, not a Capacity")
         if not (0 < capacity.rows <= self.limits.rows and 0 < capacity.context <= self.limits.context):
             self._breach("capacity", f"answered {capacity}, outside the limits it was given: {self.limits}")
         return capacity
@@ -207,14 +228,16 @@ class Hooks:
     def _call(self, hook: str, **arguments: object) -> Any:
         try:
             return getattr(self._manager.hook, hook)(**arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.exception("backend %s failed in %s", self.name, hook)
             raise BackendError(f"backend {self.name} failed in {hook}; the server's log has the cause") from error
 
     def _check_logits(self, hook: str, logits: object, rows: int) -> None:
         wanted = (rows, self._vocabulary)
-        if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
-            self._breach(hook, f"answered logits of {_kind(logits)}, not a floating-point tensor")
+        if not isinstance(logits, torch.Tensor):
+            self._breach(hook, f"answered logits of {_kind(logits)}, not a tensor")
+        if not logits.is_floating_point():
+            self._breach(hook, f"answered logits of {logits.dtype}, not of a floating-point type")
         if tuple(logits.shape) != wanted:
             self._breach(hook, f"answered logits of shape {list(logits.shape)}, wanted {list(wanted)}")
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from runtime.backend import Images
+from runtime.budgets import Demand
 from runtime.detokenize import TextStream
 from runtime.errors import RuntimeServiceError
-from runtime.runtime import Completion, Delta, FinishReason, SamplingParameters, Token
+from runtime.runtime import Candidate, Completion, Delta, FinishReason, SamplingParameters, Token
+from runtime.sampling.matcher import Matcher
+from runtime.sampling.sampler import Scored
 from runtime.sampling.stopping import StopRule
 
 Outcome = Delta | RuntimeServiceError
@@ -31,6 +34,7 @@ class Row:
     """Unique in the engine."""
     prompt: tuple[int, ...]
     images: Images | None
+    demand: Demand
     sampling: SamplingParameters
     seed: int
     """The request's, or drawn for it."""
@@ -38,6 +42,10 @@ class Row:
     vocabulary: Vocabulary
     sink: Callable[[Outcome], None]
     """Receives what happens to the row; called on the event loop."""
+    top_n: int = 0
+    """Candidates to tell with each token."""
+    matcher: Matcher | None = None
+    """The grammar the reply must follow."""
     slot: int = -1
     generated: list[int] = field(default_factory=list)
     _text: TextStream = field(init=False)
@@ -50,13 +58,20 @@ class Row:
         """Tokens the row's slot holds: the prompt and all generated tokens but the newest."""
         return len(self.prompt) + len(self.generated) - 1
 
-    def push(self, token: int, logprob: float) -> Delta:
-        """Append a chosen token."""
+    def push(self, token: int, logprob: float, top: Sequence[Scored] = ()) -> Delta:
+        """Append a chosen token; raises InvalidRequest when its grammar cannot be followed any more."""
+        if self.matcher is not None:
+            self.matcher.advance(token)
         self.generated.append(token)
         text = self._text.push(token)
         reason = self.stop_rule.push(token, text)
-        tokens = (Token(token, text, logprob, self.vocabulary.is_special(token)),)
+        candidates = tuple(self._candidate(id, value) for id, value in top)
+        tokens = (Token(token, text, logprob, self.vocabulary.is_special(token), candidates),)
         return Delta(tokens, None if reason is None else self._completion(reason))
+
+    def _candidate(self, token: int, logprob: float) -> Candidate:
+        text = self.vocabulary.decode([token], skip_special_tokens=False)
+        return Candidate(token, text, logprob, self.vocabulary.is_special(token))
 
     def _completion(self, reason: FinishReason) -> Completion:
         return Completion(

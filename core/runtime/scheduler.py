@@ -1,18 +1,38 @@
-"""Requests -> the next device step. Pure: no tensors, no threads, no clock.
+"""Requests -> the next device step. Pure: no tensors, no threads, no clock of its own.
 
-Continuous batching: a waiting request joins the running ones at a step boundary, as soon as a slot is free, first
-come first served. After each prefill the running rows get one decode step before the next prefill, so that a crowd
-of newcomers slows the running streams by at most half.
+Continuous batching: waiting requests join the running ones at a step boundary. Which of them, and when:
+
+*Order.* That of `runtime.waiting`: overdue requests in order of arrival, then the rest, shortest first.
+
+*Room.* A prefill takes the longest run from the front of the queue that has slots, keeps within both budgets and has
+a shape. The first in line is never skipped: while it does not fit, nothing is admitted.
+
+*Time.* When nothing runs, at once. Else after at least one decode step since the last prefill, so that a crowd of
+newcomers slows the running streams by at most half, and only if one of these holds:
+
+- the prefill takes at least floor(`waiting_served_ratio` x running rows) requests, or as many as any prefill may;
+- the next in line does not fit into the same prefill, whichever rows end meanwhile;
+- `max_waiting_tokens` decode steps have passed since the last prefill.
+
+The first and the last are TGI's rule (router, `batching_task`); there the last prefill counts as a step.
+
+*Nobody starves.* A request that fits and is first in line waits for at most max(1, `max_waiting_tokens`) decode steps.
+An overdue request with k others before it starts with the (k + 1)th prefill from then at the latest, and after at most
+(k + 1) x (L - 1) decode steps, where L is the longest reply any request may ask for, in tokens: nobody can come
+before it any more, every prefill takes the first in line, and between two prefills no row lives longer than L - 1
+steps. Rows held by step operations are outside this promise: what they hold is not there.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from runtime.budgets import ANY_SHAPE, Budgets, Demand, Shapes
+from runtime.errors import InvalidRequest
 from runtime.slots import SlotTable
+from runtime.waiting import Waiting, WaitingQueue
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -33,23 +53,30 @@ class DecodeStep(Generic[Key]):
 
 
 class Scheduler(Generic[Key]):
-    """The waiting and the running requests."""
+    """The waiting and the running requests. Times are seconds on any clock that does not go back."""
 
-    def __init__(self, slots: SlotTable, prefill_rows: int) -> None:
+    def __init__(self, slots: SlotTable, prefill_rows: int, budgets: Budgets, shapes: Shapes = ANY_SHAPE) -> None:
         self._slots = slots
         self._prefill_rows = prefill_rows
-        self._waiting: deque[Key] = deque()
+        self._budgets = budgets
+        self._shapes = shapes
+        self._waiting: WaitingQueue[Key] = WaitingQueue(budgets.queue_threshold_ms / 1000)
         self._running: dict[Key, int] = {}
-        self._just_prefilled = False
+        self._decodes = 0
+        """Since the last prefill."""
 
-    @property
-    def has_step(self) -> bool:
-        """Whether `next_step` has something to do now."""
-        return bool(self._running or self._can_admit)
+    def has_step(self, now: float) -> bool:
+        """Tell whether `next_step` has something to do."""
+        return bool(self._running) or bool(self._admissible(now)[0])
 
-    def add(self, key: Key) -> None:
-        """Queue a request."""
-        self._waiting.append(key)
+    def seconds_to_reorder(self, now: float) -> float | None:
+        """Return the time after which `has_step` may change by itself; None when only `add` or a freed slot can."""
+        return self._waiting.seconds_to_reorder(now)
+
+    def add(self, key: Key, demand: Demand, arrived: float) -> None:
+        """Queue a request; InvalidRequest when it would not fit into an empty server."""
+        self._check_servable(demand)
+        self._waiting.add(key, demand, arrived)
 
     def remove(self, key: Key) -> int | None:
         """Forget a finished or cancelled request; return the slot it held, which is free now.
@@ -57,28 +84,58 @@ class Scheduler(Generic[Key]):
         A request that is unknown, because it ended meanwhile, is no error.
         """
         slot = self._running.pop(key, None)
-        if slot is not None:
-            self._slots.release(slot)
-        elif key in self._waiting:
+        if slot is None:
             self._waiting.remove(key)
+        else:
+            self._slots.release(slot)
         return slot
 
-    def next_step(self) -> PrefillStep[Key] | DecodeStep[Key] | None:
+    def next_step(self, now: float) -> PrefillStep[Key] | DecodeStep[Key] | None:
         """Choose the next step; None when there is nothing to do before a request comes or a slot is freed."""
-        if self._can_admit and not (self._just_prefilled and self._running):
-            self._just_prefilled = True
-            return PrefillStep(self._admit())
-        self._just_prefilled = False
-        return DecodeStep(tuple(self._running)) if self._running else None
+        admissible, closed = self._admissible(now)
+        if admissible and self._may_interrupt(len(admissible), closed):
+            self._decodes = 0
+            return PrefillStep(tuple((request.key, self._start(request)) for request in admissible))
+        if self._running:
+            self._decodes += 1
+            return DecodeStep(tuple(self._running))
+        return None
 
-    @property
-    def _can_admit(self) -> bool:
-        return bool(self._waiting and self._slots.free_count)
+    def _admissible(self, now: float) -> tuple[list[Waiting[Key]], bool]:
+        """Return what the next prefill would take, and whether it is closed: the next in line can never share it."""
+        line = self._waiting.first(min(self._prefill_rows, self._slots.free_count), now)
+        fitting = longest = together = total = 0
+        for rows, request in enumerate(line, start=1):
+            longest = max(longest, request.demand.prefill_tokens)
+            together += request.demand.prefill_tokens
+            total += request.demand.total_tokens
+            if total > self._slots.free_tokens:
+                return line[:fitting], False
+            if self._budgets.prefill_cost(rows, longest, together) > self._budgets.prefill_tokens:
+                break
+            if self._shapes.fits(rows, longest):
+                fitting = rows
+        return line[:fitting], fitting < len(line)
 
-    def _admit(self) -> tuple[tuple[Key, int], ...]:
-        placed: list[tuple[Key, int]] = []
-        while self._can_admit and len(placed) < self._prefill_rows:
-            key = self._waiting.popleft()
-            self._running[key] = self._slots.lease()
-            placed.append((key, self._running[key]))
-        return tuple(placed)
+    def _may_interrupt(self, newcomers: int, closed: bool) -> bool:
+        if not self._running:
+            return True
+        enough = min(int(self._budgets.waiting_served_ratio * len(self._running)), self._prefill_rows)
+        overdue = self._decodes >= self._budgets.max_waiting_tokens
+        return self._decodes > 0 and (newcomers >= enough or closed or overdue)
+
+    def _start(self, request: Waiting[Key]) -> int:
+        self._waiting.remove(request.key)
+        slot = self._running[request.key] = self._slots.lease(request.demand.total_tokens)
+        return slot
+
+    def _check_servable(self, demand: Demand) -> None:
+        prompt, total = demand.prefill_tokens, demand.total_tokens
+        if prompt > self._budgets.prefill_tokens:
+            limit = f"one prefill takes {self._budgets.prefill_tokens}"
+            raise InvalidRequest(f"the prompt takes {prompt} tokens and {limit}; shorten it or send fewer pictures")
+        if total > self._slots.tokens:
+            limit = f"all requests together {self._slots.tokens}"
+            raise InvalidRequest(f"prompt and `max_new_tokens` take {total} tokens and {limit}; ask for fewer")
+        if not self._shapes.fits(1, prompt):
+            raise InvalidRequest(f"the prompt takes {prompt} tokens and no prefill is so long; shorten it")

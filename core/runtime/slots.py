@@ -1,4 +1,4 @@
-"""Who holds which row of the running decode batch."""
+"""Who holds which row of the running decode batch, and how many tokens it is charged with."""
 
 from __future__ import annotations
 
@@ -6,25 +6,36 @@ import heapq
 
 
 class SlotTable:
-    """The free and the leased slots, 0 to `count` - 1; the lowest free slot is leased first."""
+    """The free and the leased slots, 0 to `count` - 1, and the tokens they share; the lowest free slot is leased first.
 
-    def __init__(self, count: int) -> None:
+    The one account of what is taken: whoever runs a row, scheduler or step operation, leases here.
+    """
+
+    def __init__(self, count: int, tokens: int) -> None:
         self.count = count
+        self.tokens = tokens
         self._free = list(range(count))
-        self._leased: set[int] = set()
+        self._charges: dict[int, int] = {}
+        self._free_tokens = tokens
 
     @property
     def free_count(self) -> int:
         """Slots nobody holds."""
         return len(self._free)
 
-    def lease(self) -> int:
-        """Take a free slot; the caller has made sure that there is one."""
+    @property
+    def free_tokens(self) -> int:
+        """Tokens nobody is charged with."""
+        return self._free_tokens
+
+    def lease(self, tokens: int) -> int:
+        """Take a free slot, charged with `tokens`; the caller has made sure that there is room."""
         slot = heapq.heappop(self._free)
-        self._leased.add(slot)
+        self._charges[slot] = tokens
+        self._free_tokens -= tokens
         return slot
 
     def release(self, slot: int) -> None:
         """Give a leased slot back; KeyError when nobody holds it, because two rows would then share one."""
-        self._leased.remove(slot)
+        self._free_tokens += self._charges.pop(slot)
         heapq.heappush(self._free, slot)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from runtime.backend import DecodeBatch, DecodeShape, Limits, Placement, PrefillBatch, PrefillShape, Prefix
-from runtime.errors import BackendContractError
+from runtime.errors import BackendContractError, InvalidRequest
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
-from runtime.sampling.sampler import NOT_A_NUMBER, SamplingMix, choose, prepare
+from runtime.sampling.sampler import NOT_A_NUMBER, Sampler, Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class Stepper:
     def __init__(self, hooks: Hooks, limits: Limits) -> None:
         self._hooks = hooks
         self._limits = limits
-        self._mixed: tuple[Row, ...] = ()
-        self._mix: SamplingMix | None = None
+        self._sampler = Sampler()
 
     def prefill(self, rows: Sequence[Row]) -> tuple[Step, Prefix[Any]]:
         """Compute the prompts of rows that have their slots, and choose each first token."""
@@ -70,24 +69,20 @@ class Stepper:
 
     def _choose(self, hook: str, rows: Sequence[Row], logits: torch.Tensor, started: int) -> Step:
         computed = time.perf_counter_ns()
-        chosen = choose(logits, self._mix_of(rows, logits.device), [len(row.generated) for row in rows])
+        chosen = self._sampler.choose(rows, logits)
         outcomes = tuple(
-            (row, self._outcome(hook, row, token, logprob))
-            for row, token, logprob in zip(rows, chosen.ids, chosen.logprobs, strict=True)
+            (row, self._outcome(hook, row, token, logprob, top))
+            for row, token, logprob, top in zip(rows, chosen.ids, chosen.logprobs, chosen.top, strict=True)
         )
         return Step(outcomes, computed - started, time.perf_counter_ns() - computed)
 
-    def _outcome(self, hook: str, row: Row, token: int, logprob: float) -> Outcome:
+    def _outcome(self, hook: str, row: Row, token: int, logprob: float, top: Sequence[Scored]) -> Outcome:
         if token == NOT_A_NUMBER:
             return BackendContractError(f"backend {self._hooks.name}: {hook} answered logits that are not numbers")
-        return row.push(token, logprob)
-
-    def _mix_of(self, rows: Sequence[Row], device: torch.device) -> SamplingMix:
-        """Lay the sampling parameters out anew only when other rows run."""
-        if self._mix is None or self._mixed != tuple(rows):
-            self._mixed = tuple(rows)
-            self._mix = prepare([(row.sampling, row.seed) for row in rows], device)
-        return self._mix
+        try:
+            return row.push(token, logprob, top)
+        except InvalidRequest as error:  # its grammar failed: a matter of this row alone
+            return error
 
     def _decode_batch(self, rows: Sequence[Row]) -> DecodeBatch:
         width = self._limits.rows

@@ -7,10 +7,11 @@ import threading
 from contextlib import aclosing
 
 import pytest
-from runtime.backend import DecodeBatch, DecodeOutput, Limits
-from runtime.errors import BackendContractError, BackendError, NotReady
+from runtime.backend import DecodeBatch, DecodeOutput, Limits, PrefillBatch, PrefillOutput
+from runtime.budgets import Budgets
+from runtime.errors import BackendContractError, BackendError, InvalidRequest, NotReady, Overloaded
 from runtime.hookspecs import hookimpl
-from runtime.runtime import FinishReason, Readiness
+from runtime.runtime import FinishReason, Readiness, StepRequest
 from support.arithmetic import FAILS, FAILS_LATER, NOT_A_NUMBER, ArithmeticBackend, expected
 from support.serving import LIMITS, MODEL, arithmetic_runtime, ids, reply, tokens_request
 
@@ -107,6 +108,94 @@ async def test_cancelled_while_waiting_never_runs() -> None:
     assert backend.calls.count(("prefill", 1)) == 2
 
 
+async def test_cancelled_in_its_prefill_frees_the_slot() -> None:
+    """A client that hangs up while its prompt is computed costs no decode; the next request takes its place."""
+
+    class GatedPrefill(ArithmeticBackend):
+        def __init__(self, limits: Limits) -> None:
+            super().__init__(MODEL.vocabulary, limits)
+            self.entered, self.gate = threading.Event(), threading.Event()
+
+        @hookimpl
+        def prefill(self, batch: PrefillBatch) -> PrefillOutput:
+            self.entered.set()
+            assert self.gate.wait(30)
+            return super().prefill(batch)
+
+    backend = GatedPrefill(limits := Limits(rows=1, context=64, prefill_rows=1, prefill_tokens=48))
+    async with arithmetic_runtime(backend, limits) as runtime:
+        hanging_up = asyncio.ensure_future(reply(runtime, tokens_request([1, 500], 60)))
+        assert await asyncio.to_thread(backend.entered.wait, 30)
+        hanging_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hanging_up
+        backend.gate.set()
+        assert ids(await reply(runtime, tokens_request([1, 700], 1))) == expected([1, 700], 1)
+    assert backend.calls == [("prefill", 1), ("prefill", 1)]
+
+
+async def test_total_budget_limits_what_decodes_together() -> None:
+    """Of four requests for 20 tokens each, two share a budget of 40, though four slots are free."""
+    backend = ArithmeticBackend(MODEL.vocabulary, LIMITS)
+    prompts = [[1, 500 + n] for n in range(4)]
+    async with arithmetic_runtime(backend, budgets=Budgets(prefill_tokens=96, total_tokens=40)) as runtime:
+        answers = await asyncio.gather(*(reply(runtime, tokens_request(prompt, 18)) for prompt in prompts))
+    assert [ids(answer) for answer in answers] == [expected(prompt, 18) for prompt in prompts]
+    assert max(rows for hook, rows in backend.calls if hook == "decode") == 2
+
+
+async def test_prefill_budget_limits_what_is_computed_together() -> None:
+    """Two prompts of 10 do not share a prefill of 15."""
+    backend = ArithmeticBackend(MODEL.vocabulary, LIMITS)
+    prompts = [[1, 500 + n] * 5 for n in range(4)]
+    async with arithmetic_runtime(backend, budgets=Budgets(prefill_tokens=15, total_tokens=256)) as runtime:
+        answers = await asyncio.gather(*(reply(runtime, tokens_request(prompt, 3)) for prompt in prompts))
+    assert [ids(answer) for answer in answers] == [expected(prompt, 3) for prompt in prompts]
+    assert [rows for hook, rows in backend.calls if hook == "prefill"] == [1] * 4
+
+
+async def test_request_beyond_the_budget_is_refused() -> None:
+    """It would wait for ever; the next one is served."""
+    async with arithmetic_runtime(budgets=Budgets(prefill_tokens=15, total_tokens=40)) as runtime:
+        with pytest.raises(InvalidRequest, match="take 41 tokens and all requests together 40"):
+            await reply(runtime, tokens_request([1, 500], 39))
+        assert ids(await reply(runtime, tokens_request([1, 500], 2))) == expected([1, 500], 2)
+
+
+async def test_leased_rows_take_their_tokens() -> None:
+    """Step operations draw on the same budgets as requests, and give back what they took."""
+    budgets = Budgets(prefill_tokens=20, total_tokens=50, queue_threshold_ms=60_000)
+    async with arithmetic_runtime(budgets=budgets) as runtime:
+        leased = await runtime.prefill([StepRequest(7, tokens_request([1, 500], 28))])
+        with pytest.raises(Overloaded, match="22 tokens wanted, 20 of 50 are free now"):
+            await runtime.prefill([StepRequest(8, tokens_request([1, 500], 20))])
+        with pytest.raises(InvalidRequest, match="costs 24 tokens; one prefill takes 20"):
+            await runtime.prefill([StepRequest(n, tokens_request([1] * (6 + 6 * n), 1)) for n in range(2)])
+        waiting = asyncio.ensure_future(reply(runtime, tokens_request([1, 600], 30)))
+        fits = await reply(runtime, tokens_request([1, 700], 10))
+        assert not waiting.done()
+        assert leased.batch is not None
+        await runtime.release(leased.batch.id)
+        assert ids(await waiting) == expected([1, 600], 30)
+        assert ids(fits) == expected([1, 700], 10)
+
+
+async def test_idle_engine_wakes_when_the_queue_s_order_changes() -> None:
+    """A short prompt that has no room comes first until the one behind it is overdue, though nobody comes or goes."""
+    budgets = Budgets(prefill_tokens=96, total_tokens=60, queue_threshold_ms=200)
+    async with arithmetic_runtime(budgets=budgets) as runtime:
+        leased = await runtime.prefill([StepRequest(n, tokens_request([1, 500 + n], 28)) for n in range(2)])
+        older = asyncio.ensure_future(reply(runtime, tokens_request([1, 2, 700], 10)))
+        await asyncio.sleep(0)
+        wide = asyncio.ensure_future(reply(runtime, tokens_request([1, 600], 40)))
+        assert leased.batch is not None
+        await runtime.filter(leased.batch.id, [0])
+        assert ids(await asyncio.wait_for(older, 30)) == expected([1, 2, 700], 10)
+        assert not wide.done()
+        await runtime.release(leased.batch.id)
+        assert ids(await wide) == expected([1, 600], 40)
+
+
 async def test_failing_prefill_costs_its_request_only() -> None:
     """The error names backend and hook; the next request is served."""
     async with arithmetic_runtime() as runtime:
@@ -185,7 +274,7 @@ async def test_stopping_fails_running_requests() -> None:
 async def test_dead_device_thread_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """A bug of ours in the loop fails every waiter and turns readiness off."""
     async with arithmetic_runtime() as runtime:
-        runtime.engine._scheduler.next_step = lambda: 1 / 0  # type: ignore[assignment,return-value]
+        runtime.engine._scheduler.next_step = lambda now: 1 / 0  # type: ignore[assignment,return-value]
         with pytest.raises(BackendError, match="the server failed"):
             await reply(runtime, tokens_request([1, 500]))
         await asyncio.wrap_future(runtime.engine.ended)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from runtime import demo
 from runtime.backend import CONTRACT_VERSION, Images, Limits
+from runtime.budgets import Budgets
 from runtime.local import LocalRuntime
 from runtime.model import read_model
 from runtime.plugins import Hooks
@@ -20,6 +21,7 @@ from runtime.runtime import (
     Info,
     SamplingParameters,
     StoppingParameters,
+    TextPart,
     TokensPart,
 )
 from support.arithmetic import EOS, ArithmeticBackend
@@ -38,8 +40,10 @@ class TokenPrompt:
 
 
 def prepare(request: GenerateRequest) -> TokenPrompt:
-    """Take the ids of the only part."""
-    (part,) = request.parts
+    """Take the ids of the only part, or the only part of the last message; encode it when it is text."""
+    (part,) = request.parts or request.messages[-1].parts
+    if isinstance(part, TextPart):
+        return TokenPrompt(tuple(TOKENIZER.encode(part.text, add_special_tokens=request.add_special_tokens)))
     assert isinstance(part, TokensPart)
     return TokenPrompt(part.ids)
 
@@ -79,6 +83,8 @@ async def arithmetic_runtime(
     limits: Limits = LIMITS,
     max_concurrent_requests: int = 16,
     lease_idle_seconds: float = 300.0,
+    prepare: Callable[[GenerateRequest], TokenPrompt] = prepare,
+    budgets: Budgets | None = None,
 ) -> AsyncIterator[LocalRuntime]:
     """Serve an arithmetic backend; closes it at the end."""
     served = backend or ArithmeticBackend(MODEL.vocabulary, limits)
@@ -90,6 +96,7 @@ async def arithmetic_runtime(
         info=info(limits, max_concurrent_requests),
         max_stop_sequences=4,
         lease_idle_seconds=lease_idle_seconds,
+        budgets=budgets,
     )
     try:
         await asyncio.wrap_future(runtime.engine.loaded)

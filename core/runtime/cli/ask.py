@@ -35,8 +35,11 @@ def ask(url: str, images: tuple[Path, ...], max_new_tokens: int | None, question
     }
     try:
         _print_answer(url.rstrip("/") + "/v1/chat/completions", body)
-    except httpx.TransportError as error:
+    except (httpx.TransportError, httpx.InvalidURL) as error:
         raise click.ClickException(f"no answer from {url} ({type(error).__name__}); is the server running?") from error
+    except (ValueError, LookupError, TypeError) as error:
+        message = f"{url} answered what is no chat reply; is it the address of `runtime serve`?"
+        raise click.ClickException(message) from error
 
 
 def _image_content(path: Path) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from runtime.plugins import FoundBackend, find_backends
+if TYPE_CHECKING:
+    from runtime.plugins import FoundBackend
 
 
 @click.command("backends")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def backends(as_json: bool) -> None:
     """List every installed backend, and why one cannot be used."""
+    from runtime.plugins import find_backends
+
     found = find_backends()
     if as_json:
         click.echo(json.dumps([_facts(backend) for backend in found], indent=2))

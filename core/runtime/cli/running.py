@@ -10,12 +10,10 @@ from typing import Any
 import click
 
 from runtime.errors import RuntimeServiceError, WorkerFailed
-from runtime.telemetry.logs import set_up_logs
 
 
 def run_server(process: str, server: Coroutine[Any, Any, None]) -> None:
     """Run to the end; a typed error is one line on standard error and exit status 1."""
-    set_up_logs(process)
     try:
         asyncio.run(server)
     except WorkerFailed:

@@ -7,6 +7,7 @@ import click
 from runtime.cli.options import knob_options
 from runtime.cli.running import run_server
 from runtime.config import Settings
+from runtime.telemetry.logs import set_up_logs
 
 
 @click.command("serve")
@@ -16,6 +17,7 @@ def serve(**values: str | int | float | None) -> None:
 
     Starts a gateway (this process) and a worker that holds the model; ready when a line says Connected.
     """
+    set_up_logs("serve")
     from runtime.serve.gateway import run_gateway
 
     run_server("serve", run_gateway(Settings.of(**values)))

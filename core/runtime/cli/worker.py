@@ -7,6 +7,7 @@ import click
 from runtime.cli.options import knob_options
 from runtime.cli.running import run_server
 from runtime.config import Settings
+from runtime.telemetry.logs import set_up_logs
 
 
 @click.command("worker")
@@ -15,6 +16,7 @@ from runtime.config import Settings
 @knob_options("worker")
 def worker(listen: str, supervised: bool, **values: str | int | float | None) -> None:
     """Serve a model over gRPC alone, without the HTTP gateway."""
+    set_up_logs("worker")
     from runtime.serve.worker import run_worker
 
     run_server("worker", run_worker(Settings.of(**values), listen, supervised))

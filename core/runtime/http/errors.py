@@ -45,7 +45,11 @@ async def _malformed(_request: Request, error: Exception) -> JSONResponse:
 
 def _sentence(problem: Mapping[str, Any]) -> str:
     path = ".".join(str(step) for step in problem["loc"] if step != "body")
-    return f"`{path}`: {problem['msg']}" if path else f"the body: {problem['msg']}"
+    return (
+        f"`{path}`: {problem['msg']}"
+        if path
+        else "the body must be a JSON object, sent as `Content-Type: application/json`"
+    )
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

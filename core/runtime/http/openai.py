@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from runtime.errors import RuntimeServiceError
 from runtime.http import sse
@@ -56,45 +55,55 @@ class ImageContent(BaseModel):
 Content = Annotated[TextContent | ImageContent, Field(discriminator="type")]
 
 
+def _contents(given: object) -> object:
+    return [{"type": "text", "text": given}] if isinstance(given, str) else given
+
+
+def _stops(given: object) -> object:
+    return [given] if isinstance(given, str) else given
+
+
 class ChatMessage(BaseModel):
     """One turn."""
 
     role: str
-    content: str | list[Content]
+    # One type after validation: an error of a union would be told once for each of its members.
+    content: Annotated[list[Content], BeforeValidator(_contents, json_schema_input_type=str | list[Content])]
 
     def message(self) -> Message:
         """Return the turn in our own types."""
-        contents = [TextContent(type="text", text=self.content)] if isinstance(self.content, str) else self.content
-        return Message(self.role, tuple(map(_part, contents)))
+        return Message(self.role, tuple(map(_part, self.content)))
 
 
 class ChatBody(BaseModel):
-    """A conversation to continue."""
+    """A conversation to continue; null is as good as absent, as in OpenAI's reference."""
 
-    model: str = Field(default="", description="Ignored: one model is served.")
+    # The bound also makes the text valid Unicode, which an answer that repeats it must be.
+    model: str = Field(default="", max_length=1024, description="Ignored: one model is served.")
     messages: list[ChatMessage] = Field(min_length=1)
     max_tokens: int | None = Field(default=None, description="Tokens to generate; null fills the context.")
     max_completion_tokens: int | None = Field(default=None, description="The newer name of max_tokens, and wins.")
-    temperature: float = Field(default=1.0, description="0 is greedy.")
-    top_p: float = 1.0
+    temperature: float | None = Field(default=None, description="0 is greedy; 1 when absent.")
+    top_p: float | None = None
     seed: int | None = None
-    stop: str | list[str] = Field(default_factory=list)
-    stream: bool = False
+    stop: Annotated[list[str] | None, BeforeValidator(_stops, json_schema_input_type=str | list[str] | None)] = None
+    stream: bool | None = None
 
     def request(self) -> GenerateRequest:
         """Return what is asked for."""
-        greedy = self.temperature == 0
+        temperature = 1.0 if self.temperature is None else self.temperature
+        greedy = temperature == 0
         return GenerateRequest(
             messages=tuple(message.message() for message in self.messages),
             sampling=SamplingParameters(
                 do_sample=not greedy,
-                temperature=1.0 if greedy else self.temperature,
-                top_p=1.0 if greedy else self.top_p,
+                temperature=1.0 if greedy else temperature,
+                top_p=1.0 if greedy or self.top_p is None else self.top_p,
                 seed=self.seed,
             ),
             stopping=StoppingParameters(
-                max_new_tokens=self.max_completion_tokens or self.max_tokens,
-                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop),
+                max_new_tokens=self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens,
+                stop=tuple(self.stop or ()),
             ),
         )
 
@@ -108,8 +117,8 @@ def routes(runtime: Runtime) -> APIRouter:
         """Continue a conversation, as one object or as server-sent events."""
         head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": body.model}
         if body.stream:
-            deltas = await started_reply(runtime, body.request(), request)
-            return sse.response(_frames(deltas, {**head, "object": "chat.completion.chunk"}))
+            started = await started_reply(runtime, body.request(), request)
+            return sse.EventStream(started, _frames(started, {**head, "object": "chat.completion.chunk"}))
         reply = await whole_reply(runtime, body.request(), request)
         choice = {
             "index": 0,
@@ -136,17 +145,16 @@ def _usage(completion: Completion) -> dict[str, int]:
     }
 
 
-async def _frames(deltas: AsyncGenerator[Delta, None], head: dict[str, Any]) -> AsyncGenerator[bytes, None]:
+async def _frames(deltas: AsyncIterator[Delta], head: dict[str, Any]) -> AsyncGenerator[bytes, None]:
     try:
         yield sse.event({**head, "choices": _choices({"role": "assistant", "content": ""}, None)})
-        async with aclosing(deltas):
-            async for delta in deltas:
-                text = "".join(token.text for token in delta.tokens if not token.special)
-                if text:
-                    yield sse.event({**head, "choices": _choices({"content": text}, None)})
-                if delta.completion is not None:
-                    reason = FINISH_REASONS[delta.completion.finish_reason]
-                    yield sse.event({**head, "choices": _choices({}, reason)})
+        async for delta in deltas:
+            text = "".join(token.text for token in delta.tokens if not token.special)
+            if text:
+                yield sse.event({**head, "choices": _choices({"content": text}, None)})
+            if delta.completion is not None:
+                reason = FINISH_REASONS[delta.completion.finish_reason]
+                yield sse.event({**head, "choices": _choices({}, reason)})
     except RuntimeServiceError as error:  # the status is sent: all that is left is an event
         yield sse.event(error_body(error))
     yield sse.DONE

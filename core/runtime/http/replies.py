@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -25,17 +25,34 @@ async def whole_reply(runtime: Runtime, request: GenerateRequest, http_request: 
     return await unless_hung_up(http_request, _collected(runtime, request))
 
 
-async def started_reply(
-    runtime: Runtime, request: GenerateRequest, http_request: Request
-) -> AsyncGenerator[Delta, None]:
-    """Wait for the first token, so that a request that fails has a real status, and return all of the stream."""
+class StartedReply:
+    """A stream whose first event is there already; closing it frees the row, whether it was read or not."""
+
+    def __init__(self, first: Delta, rest: AsyncGenerator[Delta, None]) -> None:
+        self._first: Delta | None = first
+        self._rest = rest
+
+    def __aiter__(self) -> AsyncIterator[Delta]:
+        return self
+
+    async def __anext__(self) -> Delta:
+        first, self._first = self._first, None
+        return await anext(self._rest) if first is None else first
+
+    async def aclose(self) -> None:
+        """End the stream."""
+        await self._rest.aclose()
+
+
+async def started_reply(runtime: Runtime, request: GenerateRequest, http_request: Request) -> StartedReply:
+    """Wait for the first token, so that a request that fails has a real status."""
     deltas = runtime.generate(request)
     try:
         first = await unless_hung_up(http_request, _first(deltas))
     except BaseException:
         await deltas.aclose()
         raise
-    return _chained(first, deltas)
+    return StartedReply(first, deltas)
 
 
 async def _collected(runtime: Runtime, request: GenerateRequest) -> Reply:
@@ -50,10 +67,3 @@ async def _collected(runtime: Runtime, request: GenerateRequest) -> Reply:
 
 async def _first(deltas: AsyncGenerator[Delta, None]) -> Delta:
     return await anext(deltas)
-
-
-async def _chained(first: Delta, rest: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
-    async with aclosing(rest):
-        yield first
-        async for delta in rest:
-            yield delta

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from runtime.http.replies import StartedReply
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b":\n\n"
@@ -21,12 +24,23 @@ def event(data: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(data, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-def response(events: AsyncGenerator[bytes, None]) -> StreamingResponse:
-    """Send events as they come; the generator is closed when the client hangs up."""
-    return StreamingResponse(kept_alive(events), media_type="text/event-stream", headers=HEADERS)
+class EventStream(StreamingResponse):
+    """Sends events as they come. However it ends, the reply they tell of is closed, which frees its row."""
+
+    def __init__(self, reply: StartedReply, events: AsyncGenerator[bytes, None]) -> None:
+        self._reply = reply
+        self._frames = kept_alive(events)
+        super().__init__(self._frames, media_type="text/event-stream", headers=HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Generators that were never entered do not close what they read from, so the reply is closed by itself.
+        async with aclosing(self._reply), aclosing(self._frames):
+            await super().__call__(scope, receive, send)
 
 
-async def kept_alive(events: AsyncGenerator[bytes, None], seconds: float = KEEP_ALIVE_SECONDS) -> AsyncIterator[bytes]:
+async def kept_alive(
+    events: AsyncGenerator[bytes, None], seconds: float = KEEP_ALIVE_SECONDS
+) -> AsyncGenerator[bytes, None]:
     """Hand events on, and a comment after each stretch of silence, so that proxies keep the connection."""
     coming: asyncio.Task[bytes] | None = None
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -104,8 +103,8 @@ def routes(runtime: Runtime) -> APIRouter:
     @router.post("/generate_stream")
     async def generate_stream(body: GenerateBody, request: Request) -> Response:
         """Generate a reply as server-sent events, one for each token."""
-        deltas = await started_reply(runtime, body.request(), request)
-        return sse.response(_frames(deltas, body.parameters.details))
+        reply = await started_reply(runtime, body.request(), request)
+        return sse.EventStream(reply, _frames(reply, body.parameters.details))
 
     @router.get("/health")
     async def health() -> Response:
@@ -147,15 +146,14 @@ def routes(runtime: Runtime) -> APIRouter:
     return router
 
 
-async def _frames(deltas: AsyncGenerator[Delta, None], with_details: bool) -> AsyncGenerator[bytes, None]:
+async def _frames(deltas: AsyncIterator[Delta], with_details: bool) -> AsyncGenerator[bytes, None]:
     index = 0
     try:
-        async with aclosing(deltas):
-            async for delta in deltas:
-                for token in delta.tokens:
-                    index += 1
-                    last = delta.completion if token is delta.tokens[-1] else None
-                    yield sse.event(_stream_event(index, token, last, with_details))
+        async for delta in deltas:
+            for token in delta.tokens:
+                index += 1
+                last = delta.completion if token is delta.tokens[-1] else None
+                yield sse.event(_stream_event(index, token, last, with_details))
     except RuntimeServiceError as error:  # the status is sent: all that is left is an event
         yield sse.event(error_body(error))
 

@@ -1,5 +1,6 @@
-"""Model folders: read and checked before any weight is loaded."""
+"""Models: found on the machine or on the hub, read and checked before any weight is loaded."""
 
+from runtime.model.finding import FoundModel, find_model
 from runtime.model.reader import read_model
 
-__all__ = ["read_model"]
+__all__ = ["FoundModel", "find_model", "read_model"]

@@ -1,4 +1,4 @@
-"""Read a model folder into a `ModelSpec`: an allow-list over its configs, before any weight is read.
+"""Read a model folder into a `ModelSpec`: an allow-list over its configs, before any weight is read or fetched.
 
 What the numbers inside the layers mean (rotary base, activation, epsilon) is the backend's business.
 """
@@ -6,6 +6,9 @@ What the numbers inside the layers mean (rotary base, activation, epsilon) is th
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,11 +35,31 @@ def read_model(path: Path) -> ModelSpec:
     Raises ModelRefused, with one line for the operator, when the folder is missing or broken or its architecture
     is not supported.
     """
+    return with_weights(read_configs(path))
+
+
+def read_configs(path: Path) -> ModelSpec:
+    """Read and check all but the weights, which need not be there yet; the digest stays empty.
+
+    Raises ModelRefused like `read_model`.
+    """
     name = folder_name(path)
-    try:
+    with _readable(name):
         if not path.is_dir():
             raise ModelRefused(f"Model {name} is not a folder; give the path of a downloaded model.")
         return _read(path, name)
+
+
+def with_weights(model: ModelSpec) -> ModelSpec:
+    """Check that the weights are there and whole, and fill in the digest; raises ModelRefused when they are not."""
+    with _readable(folder_name(model.path)):
+        return replace(model, digest=digest(model.path, find_weights(model.path)))
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError:
         raise ModelRefused(f"Model {name} cannot be read; check that the server may read its files.") from None
 
@@ -57,7 +80,6 @@ def _read(path: Path, name: str) -> ModelSpec:
         text = config.with_defaults(TEXT[architecture])
     heads = text.integer("num_attention_heads", 1, MAX_WIDTH)
     vocabulary = text.integer("vocab_size", 1, MAX_VOCABULARY)
-    weights = find_weights(path)
     return ModelSpec(
         path=path,
         architecture=architecture,
@@ -71,7 +93,7 @@ def _read(path: Path, name: str) -> ModelSpec:
         eos_ids=_eos_ids(path, config, text, vocabulary),
         image_token_id=_image_token_id(config, vocabulary) if architecture == VISION else None,
         images=read_images(path, config) if architecture == VISION else None,
-        digest=digest(path, weights),
+        digest="",
     )
 
 

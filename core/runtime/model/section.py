@@ -23,6 +23,9 @@ MAX_LIST: Final = 64
 
 MAX_LAYERS: Final = 1024
 
+CACHED_MODEL: Final = "models--"
+"""How the folder of a model begins in the hub's cache; its id follows, with `--` for the slash."""
+
 Value = TypeVar("Value", str, int, bool)
 
 DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
@@ -146,8 +149,15 @@ class Section:
 
 
 def folder_name(folder: Path) -> str:
-    """Return what a model is called in errors: the last part of its path, also when the path is a dot."""
-    return folder.absolute().name
+    """Return what a model is called in errors: the last part of its path, also when the path is a dot.
+
+    A folder of the hub's cache, models--ORG--NAME/snapshots/COMMIT, is called ORG/NAME.
+    """
+    folder = folder.absolute()
+    cached = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and cached.startswith(CACHED_MODEL):
+        return cached.removeprefix(CACHED_MODEL).replace("--", "/")
+    return folder.name
 
 
 def read_section(folder: Path, name: str) -> Section | None:

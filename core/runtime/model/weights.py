@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePath
 from typing import BinaryIO, Final
 
 from runtime.errors import ModelRefused
@@ -39,22 +39,29 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
 
     Raises ModelRefused when there are none, when a shard is missing and when a file is cut off.
     """
+    names = weight_names(folder, {file.name for file in folder.iterdir()})
+    files = tuple(folder / name for name in names)
+    for file in files:
+        _check_whole(file, folder_name(folder))
+    return files
+
+
+def weight_names(folder: Path, files: Collection[str]) -> tuple[str, ...]:
+    """Return the sorted names of the safetensors files of a model that consists of `files`.
+
+    Only the index has to be in the folder. Raises ModelRefused when there are no safetensors files.
+    """
     model = folder_name(folder)
-    if (folder / SINGLE).is_file():
-        names = {SINGLE}
-    elif (index := read_section(folder, INDEX)) is not None:
-        names = _shards(index)
-    elif any(file.suffix in PICKLES for file in folder.iterdir()):
+    if SINGLE in files:
+        return (SINGLE,)
+    if (index := read_section(folder, INDEX)) is not None:
+        return tuple(sorted(_shards(index)))
+    if any(PurePath(name).suffix in PICKLES for name in files):
         raise ModelRefused(
             f"Model {model} has its weights in pickle files, which can run code when read; "
             f"only safetensors are loaded. Get the model's safetensors files, or convert it."
         )
-    else:
-        raise ModelRefused(f"Model {model} has no weights: neither {SINGLE} nor {INDEX} exists.")
-    files = tuple(folder / name for name in sorted(names))
-    for file in files:
-        _check_whole(file, model)
-    return files
+    raise ModelRefused(f"Model {model} has no weights: neither {SINGLE} nor {INDEX} exists.")
 
 
 def _shards(index: Section) -> set[str]:

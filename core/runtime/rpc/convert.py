@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from runtime.backend import DecodeShape, PrefillShape, WarmupProgress
 from runtime.errors import InvalidRequest
+from runtime.parameters import check_ranges
 from runtime.prompt.markdown import split_markdown
 from runtime.runtime import (
     CachedBatch,
@@ -52,14 +53,14 @@ NOT_SERVED = {
 
 
 def request_from(message: messages_pb2.Request) -> GenerateRequest:
-    """Read a prompt: `messages`, else `input_chunks`, else `inputs` with markdown pictures."""
+    """Read a prompt: `messages` or `input_chunks`, else `inputs` with markdown pictures."""
     for name in ("truncate", "prefill_logprobs", "top_n_tokens"):
         if getattr(message, name):
             raise InvalidRequest(f"`{name}` is not served yet; leave it out")
     turns = tuple(Message(turn.role, _parts_from(turn.chunks)) for turn in message.messages)
     chunks = _parts_from(message.input_chunks.chunks)
     return GenerateRequest(
-        parts=() if turns else chunks or split_markdown(message.inputs),
+        parts=chunks if chunks or turns else split_markdown(message.inputs),
         messages=turns,
         sampling=_sampling_from(message.parameters),
         stopping=_stopping_from(message.stopping_parameters),
@@ -68,7 +69,15 @@ def request_from(message: messages_pb2.Request) -> GenerateRequest:
 
 
 def request_message(request: GenerateRequest, request_id: int = 0) -> messages_pb2.Request:
-    """Make the message that `request_from` reads back."""
+    """Make the message that `request_from` reads back; raises InvalidRequest for what a message cannot hold."""
+    check_ranges(request)
+    try:
+        return _request_message(request, request_id)
+    except UnicodeEncodeError:
+        raise InvalidRequest("a text holds half of a surrogate pair; send whole Unicode characters") from None
+
+
+def _request_message(request: GenerateRequest, request_id: int) -> messages_pb2.Request:
     sampling, stopping = request.sampling, request.stopping
     return messages_pb2.Request(
         id=request_id,

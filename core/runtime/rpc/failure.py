@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,15 +13,20 @@ from runtime.errors import InvalidRequest, NotReady, RuntimeServiceError, error_
 
 ERROR_KEY: Final = "runtime-error"
 
+log = logging.getLogger(__name__)
+
 
 @asynccontextmanager
 async def aborting(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
-    """Turn a typed error of the body into the call's status."""
+    """Turn an error of the body into the call's status; of one that is not typed the client learns nothing."""
     try:
         yield
     except RuntimeServiceError as error:
         code = grpc.StatusCode[error.grpc_code]
         await context.abort(code, error.message, trailing_metadata=((ERROR_KEY, type(error).__name__),))
+    except Exception:
+        log.exception("unexpected error in a gRPC call")
+        await context.abort(grpc.StatusCode.INTERNAL, "the server failed; its log has the cause")
 
 
 def typed(error: grpc.aio.AioRpcError) -> RuntimeServiceError:

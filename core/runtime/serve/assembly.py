@@ -15,7 +15,7 @@ from runtime.errors import BackendError, BackendRefused, StartupError
 from runtime.intake.limits import IntakeLimits
 from runtime.local import LocalRuntime
 from runtime.model import read_model
-from runtime.plugins import FoundBackend, Hooks, backend_named
+from runtime.plugins import FoundBackend, Hooks, backend_named, told
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
 from runtime.prompt.tokenizer import Tokenizer
@@ -64,10 +64,7 @@ def limits_of(settings: Settings, model: ModelSpec) -> Limits:
     if total > model.max_positions:
         raise StartupError(f"--max-total-tokens {total} exceeds the {model.max_positions} positions of the model")
     if not 0 < prompt < total:
-        raise StartupError(f"--max-input-tokens {prompt} must be at least 1 and below --max-total-tokens {total}")
-    for name in ("max_batch_size", "max_concurrent_requests"):
-        if getattr(settings, name) < 1:
-            raise StartupError(f"--{name.replace('_', '-')} {getattr(settings, name)} must be at least 1")
+        raise StartupError(f"--max-input-tokens {prompt} must be below --max-total-tokens {total}")
     rows = settings.max_batch_size
     return Limits(rows=rows, context=total, prefill_rows=min(rows, PREFILL_ROWS), prefill_tokens=prompt)
 
@@ -77,10 +74,9 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
         assert backend.spec is not None
         try:
             loaded = backend.spec.load(model, limits)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.debug("backend %s failed to load", backend.name, exc_info=True)
-            reason = f"backend {backend.name} could not load the model: {type(error).__name__}: {error}"
-            raise BackendRefused(reason) from error
+            raise BackendRefused(f"backend {backend.name} could not load the model: {told(error)}") from error
         try:
             return Hooks(backend.name, loaded, model, limits)
         except BackendError as error:

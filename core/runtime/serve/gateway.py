@@ -20,7 +20,7 @@ from runtime.remote import RemoteRuntime
 from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
 from runtime.serve.signals import stop_on_signals
-from runtime.serve.supervisor import Supervisor
+from runtime.serve.supervisor import STOP_SECONDS, Supervisor
 
 DRAIN_SECONDS: Final = 5
 """Time that running replies have to end after the order to stop."""
@@ -51,7 +51,7 @@ async def run_gateway(settings: Settings) -> None:
             log_config=None,
             access_log=False,
             lifespan="off",
-            timeout_graceful_shutdown=DRAIN_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS + STOP_SECONDS,  # only a client that does not read stays so long
         )
         http = _HttpServer(config)
 
@@ -65,7 +65,7 @@ async def run_gateway(settings: Settings) -> None:
         supervising = asyncio.ensure_future(Supervisor(arguments, runtime, tell).run())
         serving = asyncio.ensure_future(http.serve(sockets=[listener]))
         stopping = asyncio.ensure_future(stop.wait())
-        log.info("HTTP on http://%s:%d", settings.hostname, listener.getsockname()[1])
+        log.info("HTTP on http://%s", _authority(settings.hostname, listener.getsockname()[1]))
         try:
             if rpc is not None:
                 await rpc.start()
@@ -75,14 +75,15 @@ async def run_gateway(settings: Settings) -> None:
             log.info("stopping")
             stopping.cancel()
             http.should_exit = True
-            await serving
+            await asyncio.wait({serving}, timeout=DRAIN_SECONDS)
             if rpc is not None:
                 await rpc.aclose()
-            supervising.cancel()
+            supervising.cancel()  # with the worker end the replies that still run, each with an error
             try:
                 with suppress(asyncio.CancelledError):
                     await supervising
             finally:
+                await serving
                 await runtime.aclose()
 
 
@@ -92,10 +93,17 @@ def _listening(hostname: str, port: int) -> socket.socket:
     try:
         return socket.create_server((hostname, port), family=family, backlog=2048)
     except OSError as error:
-        raise StartupError(f"cannot listen on {hostname}:{port}: {error.strerror}; choose another --port") from error
+        reason = (error.strerror or "").partition(" (")[0]  # socket repeats the address in brackets
+        message = f"cannot listen on {_authority(hostname, port)}: {reason}; choose another --port or --hostname"
+        raise StartupError(message) from error
 
 
 def _public_rpc(runtime: RemoteRuntime, settings: Settings) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
-    return RpcServer(runtime, f"{settings.hostname}:{settings.grpc_port}", settings.payload_limit)
+    return RpcServer(runtime, _authority(settings.hostname, settings.grpc_port), settings.payload_limit)
+
+
+def _authority(hostname: str, port: int) -> str:
+    """Return host and port as addresses write them."""
+    return f"[{hostname}]:{port}" if ":" in hostname else f"{hostname}:{port}"

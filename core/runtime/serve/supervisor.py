@@ -15,7 +15,7 @@ from runtime.runtime import Readiness, Runtime
 
 POLL_SECONDS: Final = 0.1
 PROGRESS_SECONDS: Final = 5.0
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 10
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
 log = logging.getLogger(__name__)

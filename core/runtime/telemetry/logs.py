@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 
 
 def set_up_logs(process: str) -> None:
-    """Log to standard output; `process` tells gateway and worker apart."""
+    """Log to standard output; `process` tells gateway and worker apart. Call before gRPC is imported."""
     formatter = logging.Formatter(
         f"%(asctime)s.%(msecs)03dZ %(levelname)5s {process}: %(message)s", "%Y-%m-%dT%H:%M:%S"
     )
@@ -18,3 +19,4 @@ def set_up_logs(process: str) -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for noisy in ("httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core would write to standard error what we tell ourselves

@@ -1,0 +1,24 @@
+"""The whole worker behind HTTP: the demo model's tokenizer and template, the arithmetic backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from runtime.config import Settings
+from runtime.local import LocalRuntime
+from runtime.serve.assembly import build_runtime
+
+
+@pytest.fixture
+async def demo(arithmetic_plugin: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LocalRuntime]:
+    """A runtime that takes text and pictures; the reply to a prompt is `support.arithmetic.expected`."""
+    monkeypatch.syspath_prepend(str(arithmetic_plugin))
+    runtime = build_runtime(Settings.of(model_id="demo", backend="arithmetic"))
+    try:
+        await asyncio.wrap_future(runtime.engine.loaded)
+        yield runtime
+    finally:
+        await runtime.aclose()

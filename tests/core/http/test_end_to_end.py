@@ -1,0 +1,105 @@
+"""HTTP over a whole worker: the demo model's tokenizer and template, engine and detokenizer, arithmetic backend."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from runtime import demo as demo_model
+from runtime.local import LocalRuntime
+from runtime.prompt.markdown import split_markdown
+from runtime.runtime import GenerateRequest, Message, TextPart
+from support.arithmetic import expected
+from support.asgi import client
+from support.rpc import connected
+from support.serving import TOKENIZER
+
+pytestmark = pytest.mark.anyio
+
+JSON = {"content-type": "application/json"}
+CHAT = "/v1/chat/completions"
+HELLO = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+async def test_tgi_reply(demo: LocalRuntime) -> None:
+    """Real tokenizer, engine and detokenizer: the tokens follow the backend's rule, the texts are theirs."""
+    ids = expected(TOKENIZER.encode("What is this?", add_special_tokens=True), 4)
+    body = {"inputs": "What is this?", "parameters": {"max_new_tokens": 4, "details": True}}
+    async with client(demo) as http:
+        whole = (await http.post("/generate", json=body)).json()
+        stream = (await http.post("/generate_stream", json=body)).text
+    events = [json.loads(line.removeprefix("data: ")) for line in stream.split("\n\n")[:-1]]
+    assert [each["id"] for each in whole["details"]["tokens"]] == ids
+    assert [event["token"]["id"] for event in events] == ids
+    assert [event["index"] for event in events] == [1, 2, 3, 4]
+    assert whole["generated_text"] == TOKENIZER.decode(ids, skip_special_tokens=True)
+    assert events[-1]["generated_text"] == whole["generated_text"]
+    assert "".join(event["token"]["text"] for event in events).strip() == whole["generated_text"].strip()
+
+
+async def test_picture(demo: LocalRuntime) -> None:
+    """A picture in markdown counts with its placeholders, and the backend is given its size."""
+    picture = (demo_model.MODEL.parent / "pictures" / "tall.png").read_bytes()
+    width, height = Image.open(io.BytesIO(picture)).size
+    inputs = f"![](data:image/png;base64,{base64.b64encode(picture).decode()})What?"
+    prompt = [each.id for each in await demo.tokenize(GenerateRequest(parts=split_markdown(inputs)))]
+    body = {"inputs": inputs, "parameters": {"max_new_tokens": 3, "details": True}}
+    async with client(demo) as http:
+        frames = (await http.post("/generate_stream", json=body)).text.split("\n\n")[:-1]
+    events = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    assert [event["token"]["id"] for event in events] == expected(prompt, 3, [(height, width)])
+    assert events[-1]["details"]["input_length"] == len(prompt)
+
+
+async def test_chat_reply(demo: LocalRuntime) -> None:
+    """The prompt is the chat template's; the tokens follow the backend's rule."""
+    body = {**HELLO, "temperature": 0, "max_tokens": 4}
+    prompt = [
+        each.id for each in await demo.tokenize(GenerateRequest(messages=(Message("user", (TextPart("hello"),)),)))
+    ]
+    text = TOKENIZER.decode(expected(prompt, 4), skip_special_tokens=True)
+    async with client(demo) as http:
+        whole = (await http.post(CHAT, json=body)).json()
+        chunks = chunks_of((await http.post(CHAT, json={**body, "stream": True})).text)
+    assert whole["choices"][0]["message"]["content"] == text
+    assert whole["usage"] == {"prompt_tokens": len(prompt), "completion_tokens": 4, "total_tokens": len(prompt) + 4}
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks).strip() == text.strip()
+
+
+async def test_no_tokens_is_refused(demo: LocalRuntime) -> None:
+    """In a chat too, a limit of 0 is an error, not a full context."""
+    async with client(demo) as http:
+        answer = await http.post(CHAT, json={**HELLO, "max_completion_tokens": 0})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": "two", "parameters": {"top_k": -1}},
+        {"inputs": "two", "parameters": {"seed": 2**64}},
+        {"inputs": "two", "parameters": {"temperature": 0}},
+        {"inputs": "two", "parameters": {"max_new_tokens": 0}},
+        {"inputs": "two", "parameters": {"max_new_tokens": 2**40}},
+        {"inputs": "\ud800"},
+    ],
+)
+async def test_same_refusal_with_a_gateway_between(body: object, demo: LocalRuntime, tmp_path: Path) -> None:
+    """What a message to the worker cannot hold is refused as the worker itself refuses it."""
+    async with connected(demo, tmp_path) as connection:
+        for runtime in (demo, connection.remote):
+            async with client(runtime) as http:
+                answer = await http.post("/generate", content=json.dumps(body), headers=JSON)
+            assert answer.status_code == 422
+            assert answer.json()["error_type"] == "validation"
+
+
+def chunks_of(text: str) -> list[dict[str, Any]]:
+    return [
+        json.loads(frame.removeprefix("data: ")) for frame in text.removesuffix("data: [DONE]\n\n").split("\n\n")[:-1]
+    ]

@@ -1,0 +1,203 @@
+"""Settings, a model folder and a backend put together, or refused with the reason."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from runtime import __version__, demo
+from runtime.backend import Limits
+from runtime.config import Settings
+from runtime.errors import BackendRefused, InvalidRequest, ModelRefused, StartupError
+from runtime.local import LocalRuntime
+from runtime.runtime import GenerateRequest, ImagePart, Readiness, StoppingParameters, TextPart
+from runtime.serve.assembly import build_runtime, limits_of, model_folder
+from support.plugin import install_plugin
+from support.serving import MODEL, ids, reply
+
+
+def settings(**given: Any) -> Settings:
+    """The arithmetic backend and the demo model, unless something else is given."""
+    return Settings.of(**{"model_id": "demo", "backend": "arithmetic", **given})
+
+
+@asynccontextmanager
+async def built(**given: Any) -> AsyncIterator[LocalRuntime]:
+    """A runtime of these settings that is loaded."""
+    runtime = build_runtime(settings(**given))
+    try:
+        await asyncio.wrap_future(runtime.engine.loaded)
+        yield runtime
+    finally:
+        await runtime.aclose()
+
+
+@pytest.fixture
+def _arithmetic(arithmetic_plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the backend known."""
+    monkeypatch.syspath_prepend(arithmetic_plugin)
+
+
+def limits(positions: int = 1000, **given: Any) -> Limits:
+    """What the settings come to for a model with so many positions."""
+    return limits_of(settings(**given), replace(MODEL, max_positions=positions))
+
+
+def test_limits_of_the_model() -> None:
+    """What is left to default follows from the model's positions."""
+    assert limits() == Limits(rows=8, context=1000, prefill_rows=4, prefill_tokens=999)
+    assert limits(positions=32768) == Limits(rows=8, context=4096, prefill_rows=4, prefill_tokens=4095)
+
+
+def test_limits_of_the_operator() -> None:
+    """Given values are taken as they are; a prefill has no more rows than there are."""
+    given = limits(max_total_tokens=600, max_input_tokens=500, max_batch_size=2)
+    assert given == Limits(rows=2, context=600, prefill_rows=2, prefill_tokens=500)
+    assert limits(max_input_tokens=500).context == 1000
+    assert limits(max_total_tokens=2) == Limits(rows=8, context=2, prefill_rows=4, prefill_tokens=1)
+    assert limits(positions=32768, max_total_tokens=8192).prefill_tokens == 8191
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"max_total_tokens": 1001}, "--max-total-tokens 1001 exceeds the 1000 positions of the model"),
+        (
+            {"max_total_tokens": 600, "max_input_tokens": 600},
+            "--max-input-tokens 600 must be below --max-total-tokens 600",
+        ),
+        ({"max_input_tokens": 1000}, "--max-input-tokens 1000 must be below --max-total-tokens 1000"),
+    ],
+)
+def test_contradiction_names_both_values(given: dict[str, int], told: str) -> None:
+    """Whether the other one was given or follows from the model."""
+    with pytest.raises(StartupError) as error:
+        limits(**given)
+    assert error.value.message == told
+
+
+def test_model_folder() -> None:
+    """The name of the bundled model is short for its folder."""
+    assert model_folder("demo") == demo.MODEL
+    assert model_folder("models/llava") == Path("models/llava")
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_arithmetic")
+async def test_a_runtime_that_answers() -> None:
+    """Text goes in and the tokens of the rule come out; the facts are those of the settings."""
+    request = GenerateRequest((TextPart("What shape is green?"),), stopping=StoppingParameters(4))
+    async with built(max_total_tokens=100, max_batch_size=3, max_concurrent_requests=5) as runtime:
+        assert ids(await reply(runtime, request)) == [640, 680, 460, 620]
+        info = await runtime.info()
+    assert (info.model_id, info.backend, info.backend_version, info.device) == ("demo", "arithmetic", "1.0", "cpu")
+    assert (info.max_total_tokens, info.max_input_tokens, info.max_batch_size) == (100, 99, 3)
+    assert (info.max_concurrent_requests, info.version, info.vision) == (5, __version__, True)
+
+
+PICTURE = (demo.PICTURES / "tall.png").read_bytes()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "given",
+    [{"max_image_bytes": len(PICTURE) - 1}, {"max_image_pixels": 100}, {"max_images": 0}],
+    ids=lambda given: next(iter(given)),
+)
+@pytest.mark.usefixtures("_arithmetic")
+async def test_settings_for_pictures_are_enforced(given: dict[str, int]) -> None:
+    """A picture that is fine by default is refused by each of the three limits."""
+    request = GenerateRequest((ImagePart(PICTURE),))
+    async with built() as runtime:
+        assert await runtime.tokenize(request)
+    async with built(**given) as runtime:
+        with pytest.raises(InvalidRequest, match=f"{next(iter(given.values()))}"):
+            await runtime.tokenize(request)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_arithmetic")
+async def test_setting_for_stop_texts_is_enforced() -> None:
+    """One more than the limit is refused."""
+    request = GenerateRequest((TextPart("a"),), stopping=StoppingParameters(4, ("b", "c")))
+    async with built(max_stop_sequences=1) as runtime:
+        with pytest.raises(InvalidRequest, match="`stop` supports up to 1 texts, got 2"):
+            await reply(runtime, request)
+
+
+@pytest.mark.anyio
+async def test_unknown_backend() -> None:
+    """Known before anything is loaded."""
+    with pytest.raises(BackendRefused, match="there is no backend 'abacus'"):
+        build_runtime(settings(backend="abacus"))
+
+
+BROKEN = {
+    "config.json": ("{", "config.json"),
+    "tokenizer.json": ("{}", "tokenizer.json"),
+    "tokenizer_config.json": ("[", "tokenizer_config.json"),
+    "preprocessor_config.json": ("{", "preprocessor_config.json"),
+    "model.safetensors": (None, "safetensors"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("file", "content", "told"), [(file, *case) for file, case in BROKEN.items()])
+@pytest.mark.usefixtures("_arithmetic")
+async def test_broken_model_folder(file: str, content: str | None, told: str, tmp_path: Path) -> None:
+    """The file is named, the place of the folder is not, and the message is one line."""
+    shutil.copytree(demo.MODEL, tmp_path / "broken")
+    if content is None:
+        (tmp_path / "broken" / file).unlink()
+    else:
+        (tmp_path / "broken" / file).write_text(content)
+    with pytest.raises(ModelRefused) as error:
+        build_runtime(settings(model_id=str(tmp_path / "broken")))
+    assert told in error.value.message
+    assert str(tmp_path) not in error.value.message
+    assert "\n" not in error.value.message
+
+
+LOADERS = {
+    "raises": (
+        "fail(ValueError('bad\\n  weights'))",
+        "backend raises could not load the model: ValueError: bad weights",
+    ),
+    "exits": ("fail(SystemExit(7))", "backend exits could not load the model: SystemExit: 7"),
+    "nothing": ("None", "backend nothing has no hook `prefill`; did you forget @hookimpl?"),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("name", "loader", "told"), [(name, *case) for name, case in LOADERS.items()])
+async def test_backend_that_does_not_load(
+    name: str, loader: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason is in `loaded` and in the health, as one line that names the backend."""
+    source = f"""
+from runtime import hookimpl
+from runtime.backend import Availability, BackendSpec
+
+def fail(error):
+    raise error
+
+@hookimpl
+def runtime_backends():
+    return [BackendSpec("{name}", "", "~=1.0", lambda: Availability(True), lambda model, limits: {loader})]
+"""
+    monkeypatch.syspath_prepend(install_plugin(tmp_path, name, f"{name}_loader", source))
+    runtime = build_runtime(settings(backend=name))
+    try:
+        with pytest.raises(BackendRefused) as error:
+            await asyncio.wrap_future(runtime.engine.loaded)
+        assert error.value.message == told
+        health = await runtime.health()
+    finally:
+        await runtime.aclose()
+    assert (health.readiness, health.message) == (Readiness.FAILED, told)

@@ -1,0 +1,93 @@
+"""A `Runtime` that says what the test told it to say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import NoReturn
+
+from runtime.backend import WarmupProgress
+from runtime.runtime import (
+    CachedBatch,
+    Completion,
+    Delta,
+    FinishReason,
+    GenerateRequest,
+    Health,
+    Info,
+    PromptToken,
+    Readiness,
+    StepRequest,
+    StepResult,
+    Token,
+)
+from support.serving import info
+
+
+class ScriptedRuntime:
+    """Streams the deltas of the script to every request and raises its exceptions, from any method."""
+
+    def __init__(self, *script: Delta | Exception, health: Health | None = None) -> None:
+        self.script = script
+        self.requests: list[GenerateRequest] = []
+        self.closed = 0
+        """Streams that ended or were closed."""
+        self._health = health or Health(Readiness.READY)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        self.requests.append(request)
+        try:
+            for item in self.script:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.closed += 1
+
+    async def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
+        self._fail()
+        yield
+
+    async def info(self) -> Info:
+        if self.script and isinstance(self.script[0], Exception):
+            self._fail()
+        return info()
+
+    async def health(self) -> Health:
+        if self.script and isinstance(self.script[0], Exception):
+            self._fail()
+        return self._health
+
+    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
+        self._fail()
+
+    async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
+        self._fail()
+
+    async def concatenate(self, batch_ids: Sequence[int]) -> CachedBatch:
+        self._fail()
+
+    async def decode(self, batch_ids: Sequence[int]) -> StepResult:
+        self._fail()
+
+    async def filter(self, batch_id: int, request_ids: Sequence[int]) -> CachedBatch:
+        self._fail()
+
+    async def release(self, batch_id: int | None) -> None:
+        self._fail()
+
+    async def aclose(self) -> None: ...
+
+    def _fail(self) -> NoReturn:
+        (error,) = self.script
+        assert isinstance(error, Exception)
+        raise error
+
+
+def token(text: str, id: int = 7, special: bool = False) -> Token:
+    """A token whose log-probability is exact in binary."""
+    return Token(id, text, -0.5, special)
+
+
+def last(text: str, *tokens: Token, reason: FinishReason = FinishReason.LENGTH, seed: int | None = None) -> Delta:
+    """The last event of a reply with this text, to a prompt of 5 tokens."""
+    return Delta(tokens, Completion(text, reason, generated_tokens=3, prompt_tokens=5, seed=seed))
