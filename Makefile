@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 VENV4 := .venv-transformers-4
 PORT ?= 3000
 
-.PHONY: help setup demo serve test test-slow test-transformers-4 check format protos clean
+.PHONY: help setup demo serve test test-slow test-transformers-4 check format protos docs clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ format: setup  ## Format the code.
 
 protos: setup  ## Generate core/runtime/v1 from protos/.
 	$(BIN)/python tools/protos.py
+
+docs: setup  ## Generate the tables of docs/configuration.md.
+	$(BIN)/python tools/docs.py
 
 clean:  ## Remove environments and caches.
 	rm -rf $(VENV) $(VENV4) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

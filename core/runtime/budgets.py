@@ -15,7 +15,7 @@ class Demand:
     prefill_tokens: int
     """Of its prompt."""
     total_tokens: int
-    """Of its prompt and its longest reply: what its row may come to hold, charged from its prefill to its end."""
+    """Of its prompt and its longest reply: the context its row may come to hold, charged until it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Budgets:
     max_waiting_tokens: int = 20
     """Or for any newcomer, so many decode steps after the last prefill: `--max-waiting-tokens`."""
     queue_threshold_ms: int = 120
-    """Age from which a request goes before shorter ones; 0 is first come, first served: `QUEUE_THRESHOLD_MS`."""
+    """Age from which a waiting request goes before shorter ones; 0: first come, first served: `QUEUE_THRESHOLD_MS`."""
 
     @classmethod
     def of(cls, limits: Limits) -> Budgets:

@@ -27,6 +27,11 @@ class TextStream:
         self._shown = len(self._ids)
         self._known = decode(self._ids) if self._ids else ""
 
+    @property
+    def pending(self) -> str:
+        """What is left when no token follows: the bytes of an unfinished character, as U+FFFD."""
+        return self._decode(self._ids)[len(self._known) :]
+
     def push(self, token: int) -> str:
         """Append a token and return the text it completes."""
         self._ids.append(token)

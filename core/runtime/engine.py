@@ -13,8 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
+from runtime.backend import Capacity
 from runtime.budgets import Budgets
 from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError
 from runtime.leases import Leases
@@ -24,6 +27,7 @@ from runtime.runtime import Health, Readiness
 from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
 from runtime.slots import SlotTable
 from runtime.stepper import Step, Stepper, is_final
+from runtime.telemetry.metrics import Metrics
 
 Result = TypeVar("Result")
 Deliver = Callable[[Sequence[tuple[Row, Outcome]]], None]
@@ -39,6 +43,7 @@ class Engine:
         load: Callable[[], Hooks],
         deliver: Deliver,
         lease_idle_seconds: float,
+        metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         budgets: Budgets | None = None,
     ) -> None:
@@ -49,6 +54,7 @@ class Engine:
         self._load = load
         self._deliver = deliver
         self._lease_idle_seconds = lease_idle_seconds
+        self._metrics = metrics
         self._clock = clock
         self._budgets = budgets
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -56,8 +62,8 @@ class Engine:
         self._rows: dict[int, Row] = {}
         self._thread = threading.Thread(target=self._main, name="device", daemon=True)
         self.health = Health(Readiness.LOADING, "loading the model")
-        self.loaded: Future[Hooks] = Future()
-        """Resolved when the model is loaded, or with the reason why not."""
+        self.loaded: Future[Capacity] = Future()
+        """What the backend affords, when the model is loaded; or the reason why it is not."""
         self.ended: Future[None] = Future()
         """Resolved when the device thread ends after loading; nothing is served from then on."""
 
@@ -111,20 +117,26 @@ class Engine:
 
     def _end(self, error: RuntimeServiceError) -> None:
         self.health = Health(Readiness.FAILED, error.message)
+        with suppress(queue.Empty):  # who looked at the health before this waits for an answer
+            while True:
+                self._inbox.get_nowait()()
         rows, self._rows = list(self._rows.values()), {}
         self._deliver([(row, error) for row in rows])
         self.ended.set_result(None)
 
     def _start_serving(self) -> None:
         self._hooks = self._load()
-        limits = self._hooks.limits
+        capacity = self._hooks.capacity()
+        limits = replace(self._hooks.limits, rows=capacity.rows, context=capacity.context)
         budgets = self._budgets or Budgets.of(limits)
-        slots = SlotTable(self._hooks.capacity().rows, budgets.total_tokens)
+        self._slots = slots = SlotTable(capacity.rows, budgets.total_tokens)
+        self._metrics.rows.set(capacity.rows)
+        self._metrics.batch_token_limit.set(budgets.total_tokens)
         self._stepper = Stepper(self._hooks, limits)
         self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets)
         self._leases = Leases(self._hooks, self._stepper, slots, budgets, self._lease_idle_seconds, self._clock)
         self.health = Health(Readiness.READY)
-        self.loaded.set_result(self._hooks)
+        self.loaded.set_result(capacity)
 
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
@@ -149,28 +161,42 @@ class Engine:
 
     def _prefill(self, rows: list[Row], slots: list[int]) -> None:
         for row, slot in zip(rows, slots, strict=True):
-            row.slot = slot
-        try:
+            row.slot, row.started = slot, self._clock()
+        lengths = [len(row.prompt) for row in rows]
+        self._metrics.next_batch_size.observe(len(rows))
+        self._metrics.padding_share.observe(1 - sum(lengths) / (len(rows) * max(lengths)))
+
+        def compute() -> Step:
             step, prefix = self._stepper.prefill(rows)
             self._stepper.place(prefix, rows, step.live_rows)
-        except BackendError as error:
-            self._fail(rows, error)
-        else:
-            self._finish(step)
+            return step
+
+        self._compute("prefill", rows, compute)
 
     def _decode(self, rows: list[Row]) -> None:
+        self._compute("decode", rows, lambda: self._stepper.decode(rows))
+
+    def _compute(self, method: str, rows: Sequence[Row], compute: Callable[[], Step]) -> None:
+        metrics, started = self._metrics, self._clock()
+        metrics.step_count.labels(method).inc()
         try:
-            step = self._stepper.decode(rows)
+            step = compute()
         except BackendError as error:
+            metrics.step_failure.labels(method).inc()
             self._fail(rows, error)
-        else:
-            self._finish(step)
+            return
+        metrics.step_success.labels(method).inc()
+        metrics.step_duration.labels(method).observe(self._clock() - started)
+        metrics.forward_duration.labels(method).observe(step.forward_ns / 1e9)
+        metrics.decode_duration.labels(method).observe(step.decode_ns / 1e9)
+        self._finish(step)
 
     def _finish(self, step: Step) -> None:
         for row, outcome in step.outcomes:
             if is_final(outcome):
                 self._remove(row.key)
         self._deliver(step.outcomes)
+        self._metrics.tell_rows(self._slots, waiting=len(self._rows) - self._scheduler.running_count)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
         for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,11 +20,13 @@ from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
 from runtime.plugins import Hooks
+from runtime.prompt_tokens import prompt_tokens
 from runtime.row import Outcome, Row, Vocabulary
 from runtime.runtime import (
     CachedBatch,
     Delta,
     GenerateRequest,
+    Grammar,
     Health,
     Info,
     PromptToken,
@@ -31,7 +34,11 @@ from runtime.runtime import (
     StepRequest,
     StepResult,
 )
+from runtime.sampling.grammar import GrammarCompiler
+from runtime.sampling.matcher import Matcher
 from runtime.sampling.stopping import StopRule
+from runtime.telemetry.metrics import Metrics
+from runtime.telemetry.requests import watched
 
 PREPARE_THREADS: Final = 2
 """Threads that tokenize and decode pictures; TGI's --validation-workers default."""
@@ -62,26 +69,31 @@ class LocalRuntime:
         max_stop_sequences: int,
         lease_idle_seconds: float,
         budgets: Budgets | None = None,
+        prepare_threads: int = PREPARE_THREADS,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
 
-        Without `budgets` only the slots limit what runs together.
+        Without `budgets` only the slots limit what runs together, and without `grammars` none is served.
         """
         self._prepare = prepare
+        self._grammars = grammars
+        self._metrics = Metrics(info.max_input_tokens, info.max_total_tokens)
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
         self._info = info
         self._max_stop_sequences = max_stop_sequences
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(PREPARE_THREADS, thread_name_prefix="prepare")
+        self._pool = ThreadPoolExecutor(prepare_threads, thread_name_prefix="prepare")
+        self._grammar_pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # so that no prompt waits for one
         self._keys = itertools.count()
         self._admitted = 0
-        self.engine = Engine(load, self._deliver, lease_idle_seconds, budgets=budgets)
+        self.engine = Engine(load, self._deliver, lease_idle_seconds, self._metrics, budgets=budgets)
         self.engine.start()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; errors come before the first token, or in its place."""
-        with self._admission():
+        with watched(self._metrics) as watch, self._admission():
             mailbox = Mailbox()
             row = await self._row(request, mailbox.put)
             self.engine.submit(row)
@@ -89,6 +101,7 @@ class LocalRuntime:
                 self._check_ready()  # the engine may have ended while the prompt was prepared
                 while True:
                     delta = await mailbox.take()
+                    watch.delta(delta)
                     yield delta
                     if delta.completion is not None:
                         return
@@ -99,16 +112,17 @@ class LocalRuntime:
         """Return the prompt's tokens."""
         with self._admission():
             prompt = await self._prepared(request)
-        decode, is_special = self._vocabulary.decode, self._vocabulary.is_special
-        return [PromptToken(token, decode([token], False), is_special(token)) for token in prompt.tokens]
+        return prompt_tokens(prompt.tokens, self._vocabulary, request)
 
     async def info(self) -> Info:
-        """Tell what is served; the batch size is the backend's own once it is loaded."""
+        """Tell what is served; once the backend is loaded, what it affords."""
         if self.engine.health.readiness is not Readiness.READY:
             return self._info
-        hooks = self.engine.loaded.result()
-        capacity = await self._on_device(lambda _hooks, _leases: hooks.capacity())
-        return replace(self._info, max_batch_size=capacity.rows)
+        return replace(self._info, max_batch_size=self.engine.loaded.result().rows, max_total_tokens=self._context)
+
+    async def metrics(self) -> bytes:
+        """Return the metrics in Prometheus' text format."""
+        return self._metrics.exposition()
 
     async def health(self) -> Health:
         """Tell whether requests are served now; answers at once, whatever the device does."""
@@ -153,7 +167,10 @@ class LocalRuntime:
     async def aclose(self) -> None:
         """Stop the engine; running requests get NotReady."""
         await asyncio.to_thread(self.engine.stop)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._grammar_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
+        if self._grammars is not None:
+            self._grammars.close()
 
     @contextmanager
     def _admission(self, count: int = 1) -> Iterator[None]:
@@ -168,9 +185,11 @@ class LocalRuntime:
             self._admitted -= count
 
     async def _row(self, request: GenerateRequest, sink: Callable[[Outcome], None]) -> Row:
+        arrived = time.monotonic()
         self._check_ready()
         check_parameters(request, self._max_stop_sequences)
         prompt = await self._prepared(request)
+        matcher = None if request.grammar is None else await self._compiled(request.grammar)
         length = len(prompt.tokens)
         stop_rule = StopRule.of(request.stopping, self._room(request, length), self._eos_ids)
         return Row(
@@ -183,14 +202,24 @@ class LocalRuntime:
             stop_rule=stop_rule,
             vocabulary=self._vocabulary,
             sink=sink,
+            top_n=request.top_n_tokens,
+            matcher=matcher,
+            prompt_logprobs=request.prompt_logprobs,
+            arrived=arrived,
+            queued=time.monotonic(),
         )
+
+    async def _compiled(self, grammar: Grammar) -> Matcher:
+        if self._grammars is None:
+            raise InvalidRequest("`grammar` is not served with this tokenizer; leave it out")
+        return await self._loop.run_in_executor(self._grammar_pool, self._grammars.compile, grammar)
 
     async def _prepared(self, request: GenerateRequest) -> Prompt:
         return await self._loop.run_in_executor(self._pool, self._prepare, request)
 
     def _room(self, request: GenerateRequest, prompt_tokens: int) -> int:
         """Return how many tokens the context has left; InvalidRequest when that is too few."""
-        total = self._info.max_total_tokens
+        total = self._context
         wanted = request.stopping.max_new_tokens or 1
         if prompt_tokens + wanted > total:
             raise InvalidRequest(
@@ -199,14 +228,20 @@ class LocalRuntime:
             )
         return total - prompt_tokens
 
+    @property
+    def _context(self) -> int:
+        """Tokens of prompt and reply together: the operator's limit, or less when the backend affords less."""
+        return min(self._info.max_total_tokens, self.engine.loaded.result().context)
+
     def _check_ready(self) -> None:
         health = self.engine.health
         if health.readiness is not Readiness.READY:
             raise NotReady(f"the model is not served now: {health.message}")
 
     def _on_device(self, work: Callable[[Hooks, Leases], Result]) -> asyncio.Future[Result]:
-        self._check_ready()
-        return asyncio.wrap_future(self.engine.call(work))
+        future = self.engine.call(work)
+        self._check_ready()  # after the call: an engine that ends answers all that came before
+        return asyncio.wrap_future(future)
 
     def _deliver(self, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
         """Carry a step's outcomes to the event loop; called on the device thread."""

@@ -33,4 +33,5 @@ class Mailbox:
         self._outcomes = list(errors)
         if not errors:
             self._arrived.clear()
-        return Delta(tuple(token for delta in deltas for token in delta.tokens), deltas[-1].completion)
+        tokens = tuple(token for delta in deltas for token in delta.tokens)
+        return Delta(tokens, deltas[-1].completion, deltas[0].prefill)

@@ -187,6 +187,9 @@ class Hooks:
         if not isinstance(output, PrefillOutput):
             self._breach("prefill", f"answered {_kind(output)}, not a PrefillOutput")
         self._check_logits("prefill", output.logits, batch.shape.rows)
+        told, wanted = output.prompt_logprobs, (batch.shape.rows, batch.shape.length)
+        if told is not None and tuple(told.shape) != wanted:
+            self._breach("prefill", f"answered prompt_logprobs of shape {list(told.shape)}, wanted {list(wanted)}")
         return output
 
     def concatenate(self, prefix: Prefix[Any], placements: Sequence[Placement]) -> None:

@@ -62,7 +62,7 @@ class RemoteRuntime:
         message = generation_pb2.TokenizeRequest(request=convert.request_message(request))
         with _typed_errors():
             response = await self._generation.Tokenize(message)
-        return [PromptToken(token.id, token.text, token.special) for token in response.tokens]
+        return [convert.prompt_token_from(token) for token in response.tokens]
 
     async def info(self) -> Info:
         """Tell what the worker serves."""
@@ -73,6 +73,13 @@ class RemoteRuntime:
         """Tell the worker's state; NotReady is raised when there is no worker."""
         with _typed_errors():
             return convert.health_from(await self._backend.Health(backend_pb2.HealthRequest()))
+
+    async def metrics(self) -> bytes:
+        """Tell the worker's metrics."""
+        with _typed_errors():
+            response = await self._generation.Metrics(generation_pb2.MetricsRequest())
+        exposition: str = response.exposition
+        return exposition.encode()
 
     async def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
         """Run the worker's warm-up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -10,7 +11,16 @@ from runtime.backend import Images
 from runtime.budgets import Demand
 from runtime.detokenize import TextStream
 from runtime.errors import RuntimeServiceError
-from runtime.runtime import Candidate, Completion, Delta, FinishReason, SamplingParameters, Token
+from runtime.runtime import (
+    Candidate,
+    Completion,
+    Delta,
+    FinishReason,
+    PrefillToken,
+    SamplingParameters,
+    Timings,
+    Token,
+)
 from runtime.sampling.matcher import Matcher
 from runtime.sampling.sampler import Scored
 from runtime.sampling.stopping import StopRule
@@ -46,9 +56,18 @@ class Row:
     """Candidates to tell with each token."""
     matcher: Matcher | None = None
     """The grammar the reply must follow."""
+    prompt_logprobs: bool = False
+    """Whether to tell the log-probabilities of the prompt with the first token."""
+    arrived: float = 0.0
+    """When the request came; as `queued` and `started` seconds of the monotonic clock."""
+    queued: float = 0.0
+    started: float = 0.0
+    """When its prefill began."""
     slot: int = -1
     generated: list[int] = field(default_factory=list)
     _text: TextStream = field(init=False)
+    _visible: str = field(default="", init=False)
+    """The reply without special tokens: as TGI, with the space before its first word."""
 
     def __post_init__(self) -> None:
         self._text = TextStream(lambda ids: self.vocabulary.decode(ids, skip_special_tokens=False), self.prompt)
@@ -64,10 +83,20 @@ class Row:
             self.matcher.advance(token)
         self.generated.append(token)
         text = self._text.push(token)
+        is_special = self.vocabulary.is_special(token)
+        self._visible += "" if is_special else text
         reason = self.stop_rule.push(token, text)
         candidates = tuple(self._candidate(id, value) for id, value in top)
-        tokens = (Token(token, text, logprob, self.vocabulary.is_special(token), candidates),)
+        tokens = (Token(token, text, logprob, is_special, candidates),)
         return Delta(tokens, None if reason is None else self._completion(reason))
+
+    def prefill_tokens(self, logprobs: Sequence[float]) -> tuple[PrefillToken, ...]:
+        """Return the prompt with the log-probability of each token but the first, which nothing precedes."""
+        text = TextStream(lambda ids: self.vocabulary.decode(ids, skip_special_tokens=False))
+        told = (None, *logprobs[1:])
+        return tuple(
+            PrefillToken(token, text.push(token), logprob) for token, logprob in zip(self.prompt, told, strict=True)
+        )
 
     def _candidate(self, token: int, logprob: float) -> Candidate:
         text = self.vocabulary.decode([token], skip_special_tokens=False)
@@ -75,9 +104,18 @@ class Row:
 
     def _completion(self, reason: FinishReason) -> Completion:
         return Completion(
-            text=self.vocabulary.decode(self.generated, skip_special_tokens=True),
+            text=self._visible + self._text.pending,
             finish_reason=reason,
             generated_tokens=len(self.generated),
             prompt_tokens=len(self.prompt),
             seed=self.seed if self.sampling.draws else None,
+            timings=self._timings(time.monotonic()),
+        )
+
+    def _timings(self, now: float) -> Timings:
+        return Timings(
+            validation=self.queued - self.arrived,
+            queue=self.started - self.queued,
+            inference=now - self.started,
+            total=now - self.arrived,
         )

@@ -172,6 +172,19 @@ class PrefillToken:
 
 
 @dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of a request went, seconds."""
+
+    validation: float
+    """From arrival to the queue."""
+    queue: float
+    inference: float
+    """From the prompt's computation to the last token."""
+    total: float
+    """From arrival to the last token."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """The end of a reply."""
 
@@ -183,6 +196,7 @@ class Completion:
     """Tokens of the prompt, placeholders of pictures included."""
     seed: int | None
     """The seed used, None for a greedy reply."""
+    timings: Timings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +215,12 @@ class PromptToken:
 
     id: int
     text: str
+    """What it adds to the text, so that the texts of all tokens make the prompt."""
     special: bool
+    start: int | None = None
+    """Where it stands in the text, characters; None for a token that is no text of the prompt."""
+    stop: int | None = None
+    """The character after its last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +309,10 @@ class Runtime(Protocol):
     async def info(self) -> Info: ...
 
     async def health(self) -> Health: ...
+
+    async def metrics(self) -> bytes:
+        """Return the metrics of the worker in Prometheus' text format."""
+        ...
 
     def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
         """Run the backend's warm-up hook and stream its progress."""

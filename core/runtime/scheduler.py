@@ -65,6 +65,11 @@ class Scheduler(Generic[Key]):
         self._decodes = 0
         """Since the last prefill."""
 
+    @property
+    def running_count(self) -> int:
+        """Requests that hold a slot."""
+        return len(self._running)
+
     def has_step(self, now: float) -> bool:
         """Tell whether `next_step` has something to do."""
         return bool(self._running) or bool(self._admissible(now)[0])

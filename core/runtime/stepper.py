@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from runtime.backend import DecodeBatch, DecodeShape, Limits, Placement, Prefill
 from runtime.errors import BackendContractError, InvalidRequest
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
+from runtime.runtime import Delta
 from runtime.sampling.sampler import NOT_A_NUMBER, Sampler, Scored
 
 
@@ -51,7 +52,8 @@ class Stepper:
         batch = _prefill_batch(rows)
         started = time.perf_counter_ns()
         output = self._hooks.prefill(batch)
-        return self._choose("prefill", rows, output.logits, started), output.prefix
+        step = self._choose("prefill", rows, output.logits, started)
+        return self._with_prompts(step, output.prompt_logprobs), output.prefix
 
     def place(self, prefix: Prefix[Any], prefilled: Sequence[Row], rows: Sequence[Row]) -> None:
         """Concatenate those of the `prefilled` rows that are still wanted."""
@@ -66,6 +68,21 @@ class Stepper:
         logits = self._hooks.decode(batch).logits
         slots = torch.tensor([row.slot for row in rows]).to(logits.device)
         return self._choose("decode", rows, logits.index_select(0, slots), started)
+
+    def _with_prompts(self, step: Step, logprobs: torch.Tensor | None) -> Step:
+        """Add the prompt's log-probabilities to the rows that asked for them."""
+        if not any(row.prompt_logprobs for row, _ in step.outcomes):
+            return step
+        outcomes = list(step.outcomes)
+        for index, (row, outcome) in enumerate(step.outcomes):
+            if row.prompt_logprobs and isinstance(outcome, Delta):
+                if logprobs is None:
+                    reason = f"backend {self._hooks.name} cannot tell the log-probabilities of a prompt"
+                    outcomes[index] = row, InvalidRequest(f"`decoder_input_details`: {reason}; leave it out")
+                else:
+                    told = row.prefill_tokens(logprobs[index, : len(row.prompt)].tolist())
+                    outcomes[index] = row, replace(outcome, prefill=told)
+        return replace(step, outcomes=tuple(outcomes))
 
     def _choose(self, hook: str, rows: Sequence[Row], logits: torch.Tensor, started: int) -> Step:
         computed = time.perf_counter_ns()
@@ -110,4 +127,5 @@ def _prefill_batch(rows: Sequence[Row]) -> PrefillBatch:
         offsets=torch.zeros(len(rows), dtype=torch.int64),
         slots=torch.tensor([row.slot for row in rows]),
         images=tuple(row.images for row in rows),
+        prompt_logprobs=any(row.prompt_logprobs for row in rows),
     )

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runtime.cli.options import knob_options
 from runtime.config import KNOBS, Knob, Reader, Settings
+from runtime.errors import StartupError
 
 READERS: tuple[Reader, Reader] = ("gateway", "worker")
-NUMBERS = [knob for knob in KNOBS if knob.type is not str]
+NUMBERS = [knob for knob in KNOBS if knob.is_number]
 
 
 @click.command
@@ -49,9 +50,18 @@ def values_of(result: Result) -> dict[str, Any]:
     return values
 
 
-def sample(knob: Knob) -> str:
-    """A value that is not the default."""
-    return "a text" if knob.type is str else "7"
+def written(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as the commands print them, which make a list of a tuple."""
+    result: dict[str, Any] = json.loads(json.dumps(values))
+    return result
+
+
+def sample(knob: Knob) -> tuple[list[str], str, Any]:
+    """The flag, its twin and what they come to, which is not the default."""
+    if knob.type is bool:
+        return [knob.flag], "true", True
+    word = "7" if knob.is_number else "a text"
+    return [knob.flag, word], word, [word] if knob.repeatable else knob.type(word)
 
 
 def test_every_knob_is_a_setting() -> None:
@@ -76,25 +86,42 @@ def test_every_knob_has_a_reader_and_a_meaning() -> None:
 def test_defaults_are_those_of_the_table() -> None:
     """For flags left out and for settings left out."""
     values = values_of(run("--model-id", "demo"))
-    assert values == asdict(Settings.of(model_id="demo"))
-    assert values == {**{knob.name: knob.default for knob in KNOBS}, "model_id": "demo"}
+    assert values == written(asdict(Settings.of(model_id="demo")))
+    assert values == written({**{knob.name: knob.default for knob in KNOBS}, "model_id": "demo"})
 
 
 def test_defaults_are_within_their_bounds() -> None:
     """A default can be given as a flag."""
     for knob in NUMBERS:
-        assert knob.default is None or knob.lowest <= float(knob.default) <= knob.highest
+        default = knob.default
+        assert default is None or (isinstance(default, int | float) and knob.lowest <= default <= knob.highest)
 
 
 @pytest.mark.parametrize("knob", KNOBS, ids=lambda knob: knob.name)
 def test_flag_and_environment_twin(knob: Knob) -> None:
     """Either sets the knob, and the flag wins."""
     others = [] if knob.required else ["--model-id", "demo"]
-    value = knob.type(sample(knob))
+    flag, twin, value = sample(knob)
+    other = "false" if knob.type is bool else "8"
     assert value != knob.default
-    assert values_of(run(*others, knob.flag, sample(knob)))[knob.name] == value
-    assert values_of(run(*others, environment={knob.environment: sample(knob)}))[knob.name] == value
-    assert values_of(run(*others, knob.flag, sample(knob), environment={knob.environment: "8"}))[knob.name] == value
+    assert values_of(run(*others, *flag))[knob.name] == value
+    assert values_of(run(*others, environment={knob.environment: twin}))[knob.name] == value
+    assert values_of(run(*others, *flag, environment={knob.environment: other}))[knob.name] == value
+
+
+def test_repeated_flag() -> None:
+    """All of them count; in the environment there are commas between."""
+    origins = ["https://one.example", "https://two.example"]
+    flags = [word for origin in origins for word in ("--cors-allow-origin", origin)]
+    twin = {"CORS_ALLOW_ORIGIN": ", ".join(origins)}
+    assert values_of(run("--model-id", "demo", *flags))["cors_allow_origin"] == origins
+    assert values_of(run("--model-id", "demo", environment=twin))["cors_allow_origin"] == origins
+
+
+def test_switch_can_be_turned_off_again() -> None:
+    """A flag wins over an environment that somebody else wrote."""
+    result = run("--model-id", "demo", "--no-json-output", environment={"JSON_OUTPUT": "true"})
+    assert values_of(result)["json_output"] is False
 
 
 @pytest.mark.parametrize("knob", NUMBERS, ids=lambda knob: knob.name)
@@ -121,20 +148,22 @@ def test_model_is_required() -> None:
     assert "Missing option '--model-id'" in result.output
 
 
-def worker_values(knob: Knob) -> st.SearchStrategy[float | str | None]:
-    """Values a knob of the worker can have; text as operators write it, flags of other commands included."""
-    if knob.type is not str:
+def values_for(knob: Knob) -> st.SearchStrategy[float | str | None]:
+    """Values a knob can have; text as operators write it, flags of other commands included."""
+    if knob.type is bool:
+        return st.booleans()
+    if knob.is_number:
         integers, floats = st.integers(knob.lowest, knob.highest), st.floats(knob.lowest, knob.highest)
         values: st.SearchStrategy[float | str | None] = integers if knob.type is int else floats
         return st.none() | values if knob.default is None else values
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(["--port", "-", "a b", "=1"])
 
 
-@given(st.fixed_dictionaries({knob.name: worker_values(knob) for knob in KNOBS if "worker" in knob.readers}))
+@given(st.fixed_dictionaries({knob.name: values_for(knob) for knob in KNOBS if "worker" in knob.readers}))
 def test_arguments_reach_the_worker_as_they_are(values: dict[str, Any]) -> None:
     """The worker parses what the gateway writes into the same values."""
     arguments = Settings.of(**values).arguments("worker")
-    assert values_of(run(*arguments, command=show_worker)) == values
+    assert values_of(run(*arguments, command=show_worker)) == written(values)
 
 
 def test_arguments_hold_the_share_of_a_reader_only() -> None:
@@ -143,4 +172,77 @@ def test_arguments_hold_the_share_of_a_reader_only() -> None:
     worker, gateway = settings.arguments("worker"), settings.arguments("gateway")
     assert worker[:2] == ["--model-id", "demo"]
     assert "--port" not in worker
-    assert gateway == ["--hostname", "0.0.0.0", "--port", "8080", "--payload-limit", "16000000"]
+    assert gateway[gateway.index("--port") + 1] == "8080"
+    assert "--model-id" not in gateway
+    assert "--grpc-port" not in gateway
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("true", True), ("True", True), ("1", True), ("False", False), ("", False)]
+)
+def test_switches_in_the_environment(word: str, value: bool) -> None:
+    """As the guide writes them, and as its command does."""
+    name = "TEXT_GENERATION_SERVER_IGNORE_EOS_TOKEN"
+    assert values_of(run("--model-id", "demo", environment={name: word}))["ignore_eos"] is value
+
+
+@pytest.mark.parametrize("knob", [knob for knob in KNOBS if knob.type is not str], ids=lambda knob: knob.name)
+def test_wrong_value_in_the_environment_names_the_variable(knob: Knob) -> None:
+    """And quotes it."""
+    result = run("--model-id", "demo", environment={knob.environment: "many"})
+    assert result.exit_code == 2
+    told = result.output.splitlines()[-1]
+    assert f"'{knob.environment}'" in told
+    assert "'many'" in told
+
+
+def test_empty_flag() -> None:
+    """An API key from a variable that is not set would let everybody in."""
+    result = run("--model-id", "demo", "--api-key", "")
+    assert result.exit_code == 2
+    assert "'--api-key'" in result.output.splitlines()[-1]
+
+
+def test_secrets_are_not_shown() -> None:
+    """Nor written to the worker's command line."""
+    settings = Settings.of(model_id="demo", api_key="hunter2")
+    assert "hunter2" not in repr(settings)
+    assert "hunter2" not in settings.arguments("worker")
+
+
+CONTRADICTIONS: list[tuple[dict[str, int], str]] = [
+    ({"max_input_tokens": 9, "max_total_tokens": 9}, "--max-input-tokens 9 must be below --max-total-tokens 9"),
+    ({"max_input_length": 9, "max_total_tokens": 9}, "--max-input-tokens 9 must be below --max-total-tokens 9"),
+    (
+        {"max_input_tokens": 9, "max_batch_prefill_tokens": 8},
+        "--max-batch-prefill-tokens 8 must be at least --max-input-tokens 9",
+    ),
+    (
+        {"max_total_tokens": 9, "max_batch_total_tokens": 8},
+        "--max-batch-total-tokens 8 must be at least --max-total-tokens 9",
+    ),
+    (
+        {"max_batch_prefill_tokens": 9, "max_batch_total_tokens": 8},
+        "--max-batch-total-tokens 8 must be at least --max-batch-prefill-tokens 9",
+    ),
+    (
+        {"max_input_tokens": 9, "max_input_length": 9},
+        "--max-input-tokens 9 and --max-input-length 9 are two names of one limit; leave out --max-input-length",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "told"), CONTRADICTIONS)
+def test_contradictions(values: dict[str, Any], told: str) -> None:
+    """One line that names both."""
+    with pytest.raises(StartupError) as error:
+        Settings.of(model_id="demo", **values).check()
+    assert error.value.message == told
+
+
+def test_values_at_their_limits_are_no_contradiction() -> None:
+    """Each may be as large as what must hold it; alone, as small as anything."""
+    Settings.of(
+        model_id="demo", max_input_tokens=8, max_batch_prefill_tokens=9, max_total_tokens=9, max_batch_total_tokens=9
+    ).check()
+    Settings.of(model_id="demo", max_batch_prefill_tokens=1).check()

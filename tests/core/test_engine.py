@@ -11,6 +11,8 @@ from runtime.backend import DecodeBatch, DecodeOutput, Limits, PrefillBatch, Pre
 from runtime.budgets import Budgets
 from runtime.errors import BackendContractError, BackendError, InvalidRequest, NotReady, Overloaded
 from runtime.hookspecs import hookimpl
+from runtime.local import LocalRuntime
+from runtime.row import Row
 from runtime.runtime import FinishReason, Readiness, StepRequest
 from support.arithmetic import FAILS, FAILS_LATER, NOT_A_NUMBER, ArithmeticBackend, expected
 from support.serving import LIMITS, MODEL, arithmetic_runtime, ids, reply, tokens_request
@@ -29,6 +31,18 @@ class GatedBackend(ArithmeticBackend):
     def decode(self, batch: DecodeBatch) -> DecodeOutput:
         assert self.gate.acquire(timeout=30)
         return super().decode(batch)
+
+
+def submissions(runtime: LocalRuntime) -> asyncio.Semaphore:
+    """Can be acquired once for each request that the engine was given."""
+    submit, given = runtime.engine.submit, asyncio.Semaphore(0)
+
+    def told(row: Row) -> None:
+        submit(row)
+        given.release()
+
+    runtime.engine.submit = told  # type: ignore[method-assign]
+    return given
 
 
 async def test_reply_follows_the_rule() -> None:
@@ -136,11 +150,15 @@ async def test_cancelled_in_its_prefill_frees_the_slot() -> None:
 
 async def test_total_budget_limits_what_decodes_together() -> None:
     """Of four requests for 20 tokens each, two share a budget of 40, though four slots are free."""
-    backend = ArithmeticBackend(MODEL.vocabulary, LIMITS)
+    backend = GatedBackend()
     prompts = [[1, 500 + n] for n in range(4)]
     async with arithmetic_runtime(backend, budgets=Budgets(prefill_tokens=96, total_tokens=40)) as runtime:
-        answers = await asyncio.gather(*(reply(runtime, tokens_request(prompt, 18)) for prompt in prompts))
-    assert [ids(answer) for answer in answers] == [expected(prompt, 18) for prompt in prompts]
+        given = submissions(runtime)
+        answers = asyncio.gather(*(reply(runtime, tokens_request(prompt, 18)) for prompt in prompts))
+        for _ in prompts:
+            await given.acquire()
+        backend.gate.release(4 * 18)
+        assert [ids(answer) for answer in await answers] == [expected(prompt, 18) for prompt in prompts]
     assert max(rows for hook, rows in backend.calls if hook == "decode") == 2
 
 
@@ -185,9 +203,11 @@ async def test_idle_engine_wakes_when_the_queue_s_order_changes() -> None:
     budgets = Budgets(prefill_tokens=96, total_tokens=60, queue_threshold_ms=200)
     async with arithmetic_runtime(budgets=budgets) as runtime:
         leased = await runtime.prefill([StepRequest(n, tokens_request([1, 500 + n], 28)) for n in range(2)])
+        given = submissions(runtime)
         older = asyncio.ensure_future(reply(runtime, tokens_request([1, 2, 700], 10)))
-        await asyncio.sleep(0)
+        await given.acquire()
         wide = asyncio.ensure_future(reply(runtime, tokens_request([1, 600], 40)))
+        await given.acquire()
         assert leased.batch is not None
         await runtime.filter(leased.batch.id, [0])
         assert ids(await asyncio.wait_for(older, 30)) == expected([1, 2, 700], 10)
@@ -262,6 +282,8 @@ async def test_stopping_fails_running_requests() -> None:
         stream = runtime.generate(tokens_request([1, 500], 60))
         await anext(stream)
         closing = asyncio.ensure_future(runtime.aclose())
+        while runtime.engine._inbox.empty() and not closing.done():  # noqa: ASYNC110
+            await asyncio.sleep(0)  # until the order to stop is given: the gate would let the stream end before
         backend.gate.release(60)
         with pytest.raises(NotReady):
             async for _ in stream:

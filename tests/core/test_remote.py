@@ -67,6 +67,7 @@ def each_call(runtime: Runtime) -> dict[str, Any]:
         "tokenize": lambda: runtime.tokenize(REQUEST),
         "info": runtime.info,
         "health": runtime.health,
+        "metrics": runtime.metrics,
         "warmup": lambda: anext(runtime.warmup()),
         "prefill": lambda: runtime.prefill([]),
         "concatenate": lambda: runtime.concatenate([1]),

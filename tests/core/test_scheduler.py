@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime.backend import Limits
 from runtime.budgets import ANY_SHAPE, AnyShape, Budgets, Demand, Shapes
@@ -261,6 +261,14 @@ def test_shorter_first_until_overdue() -> None:
         assert plan.step() == f"prefill {order}"
 
 
+def test_among_prompts_of_a_length_the_shorter_reply_goes_first() -> None:
+    """The padded total decides between equal prompts, and arrival between equals."""
+    plan = Fixture(slots=8, prefill_rows=4)
+    plan.add("a", Demand(10, 40))
+    plan.add("bc", Demand(10, 30))
+    assert plan.step() == "prefill bca"
+
+
 def test_overdue_go_before_shorter_newcomers() -> None:
     """The overdue in order of arrival, whatever their length, then the shortest of the rest."""
     plan = Fixture(slots=8, prefill_rows=8)
@@ -379,6 +387,7 @@ def leases(draw: st.DrawFn) -> list[Lease]:
 SHAPES = st.sampled_from([ANY_SHAPE, Plan()])
 
 
+@settings(deadline=None)
 @given(jobs(), st.integers(1, 6), st.integers(1, 4), budgets(), SHAPES)
 def test_everyone_is_served_within_the_bound(
     jobs: list[Job], rows: int, prefill_rows: int, budgets: Budgets, shapes: Shapes
@@ -390,6 +399,7 @@ def test_everyone_is_served_within_the_bound(
     assert set(simulator.finished) >= {job.key for job in jobs if job.cancelled is None}
 
 
+@settings(deadline=None)
 @given(jobs(), leases(), st.integers(1, 6), st.integers(1, 4), budgets(), SHAPES)
 def test_leases_come_and_go(
     jobs: list[Job], leases: list[Lease], rows: int, prefill_rows: int, budgets: Budgets, shapes: Shapes

@@ -6,7 +6,6 @@ The prompt "What shape is green?" has the tokens 1 397 480 366 505 291, whose su
 
 from __future__ import annotations
 
-import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -76,19 +75,6 @@ def test_concurrent_streams_do_not_mix(server: Server) -> None:
         streams = list(pool.map(lambda count: server.events(body(count)), counts))
     for count, events in zip(counts, streams, strict=True):
         assert [event["token"]["id"] for event in events] == expected(TOKENS, count)
-
-
-@pytest.mark.anyio
-async def test_two_streams_run_together(server: Server) -> None:
-    """The second is answered while the first is still open."""
-    runtime = RemoteRuntime(server.grpc)
-    try:
-        first = runtime.generate(tokens_request([1, 500], 1500))
-        await anext(first)
-        assert ids(await asyncio.wait_for(reply(runtime, tokens_request([1, 700], 3)), 30)) == expected([1, 700], 3)
-        await first.aclose()
-    finally:
-        await runtime.aclose()
 
 
 @pytest.mark.anyio

@@ -79,7 +79,9 @@ class ArithmeticBackend:
         rows = [self._row(batch, index) for index in range(batch.shape.rows)]
         if any(FAILS in row.tokens for row in rows):
             raise RuntimeError("told to fail")
-        return PrefillOutput(torch.stack([self._logits(row) for row in rows]), Prefix((rows, batch.slots.tolist())))
+        logits = torch.stack([self._logits(row) for row in rows])
+        told = self._prompt_logprobs(batch, rows) if batch.prompt_logprobs else None
+        return PrefillOutput(logits, Prefix((rows, batch.slots.tolist())), told)
 
     @hookimpl
     def concatenate(self, prefix: Prefix[tuple[list[SumRow], list[int]]], placements: Sequence[Placement]) -> None:
@@ -113,6 +115,14 @@ class ArithmeticBackend:
         tokens = tuple(batch.tokens[index, :length].tolist())
         assert int(batch.offsets[index]) == 0
         return SumRow(sum(tokens) + _picture_sum(batch.images[index]), length, tokens)
+
+    def _prompt_logprobs(self, batch: PrefillBatch, rows: Sequence[SumRow]) -> torch.Tensor:
+        told = torch.full(batch.tokens.shape, math.nan)
+        for index, row in enumerate(rows):
+            for place in range(1, row.length):
+                before = SumRow(sum(row.tokens[:place]), place, row.tokens[:place])
+                told[index, place] = self._logits(before).log_softmax(-1)[row.tokens[place]]
+        return told
 
     def _logits(self, row: SumRow) -> torch.Tensor:
         if NOT_A_NUMBER in row.tokens:

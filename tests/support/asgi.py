@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from runtime.http.app import create_app
+from runtime.http.options import HttpOptions
 from runtime.runtime import Runtime
 from starlette.types import ASGIApp
 
@@ -17,11 +18,19 @@ PAYLOAD_LIMIT = 10_000
 
 
 @asynccontextmanager
-async def client(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+async def client(runtime: Runtime, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application over a runtime; bodies arrive whole."""
-    transport = httpx.ASGITransport(create_app(runtime, PAYLOAD_LIMIT), raise_app_exceptions=False)
+    app = create_app(runtime, HttpOptions(PAYLOAD_LIMIT, **options))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as http:
         yield http
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """The chunks of a stream of OpenAI's, which must end with the end mark."""
+    *frames, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
 class Exchange:

@@ -10,11 +10,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants, file_download
+from runtime.errors import ModelRefused
+from runtime.model import FoundModel
+from support.checkpoints import DEMO
+
+Find = Callable[..., FoundModel]
+
+FILES = {path.name: path.read_bytes() for path in DEMO.iterdir()}
+"""The demo model's."""
+WEIGHTS = "model.safetensors"
 MODEL_ID = "toys/shapes"
+WORDS = "words of the hub"
 FIRST, SECOND = "1" * 40, "2" * 40
 """Two commits."""
 
@@ -58,11 +69,6 @@ class HubServer:
         return commit if commit in self.commits else None
 
 
-def folder_files(folder: Path) -> dict[str, bytes]:
-    """The contents of a folder, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
 @contextmanager
 def hub_server(files: Mapping[str, bytes]) -> Iterator[HubServer]:
     """Serve a model whose first and only commit has these files."""
@@ -80,6 +86,28 @@ def hub_server(files: Mapping[str, bytes]) -> Iterator[HubServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, hub: HubServer) -> None:
+    """Make it the hub of this process, where HF_ENDPOINT has been read already, and fetch in small pieces."""
+    template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    for module in (constants, file_download):  # version 0 looks in the second
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 2**16)
+    monkeypatch.setattr("runtime.model.hub.PAUSES", (0.0, 0.0))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
+def refused(find: Find, *arguments: str) -> str:
+    """Return the refusal's text, checked to be one line without words of the library or the hub, and addresses."""
+    with pytest.raises(ModelRefused) as caught:
+        find(*arguments)
+    message = caught.value.message
+    for leak in ("\n", "127.0.0.1", "http", "Error", WORDS):
+        assert leak not in message
+    assert len(message) < 300
+    return message
 
 
 class _Server(ThreadingHTTPServer):
@@ -155,7 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         return commit
 
     def _refuse(self, status: int, code: str) -> None:
-        self._send(status, {"X-Error-Code": code, "X-Error-Message": "words of the hub"}, b"{}")
+        self._send(status, {"X-Error-Code": code, "X-Error-Message": WORDS}, b"{}")
 
     def _send(self, status: int, headers: Mapping[str, str], body: bytes, name: str = "") -> None:
         self.send_response(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from runtime.backend import WarmupProgress
@@ -22,12 +23,16 @@ from runtime.runtime import (
 )
 from support.serving import info
 
+TOKENS = [PromptToken(1, "<s>", True), PromptToken(7, "one", False, 0, 3), PromptToken(8, " two", False, 3, 7)]
+"""What every prompt consists of."""
+
 
 class ScriptedRuntime:
     """Streams the deltas of the script to every request and raises its exceptions, from any method."""
 
-    def __init__(self, *script: Delta | Exception, health: Health | None = None) -> None:
+    def __init__(self, *script: Delta | Exception, health: Health | None = None, vision: bool = True) -> None:
         self.script = script
+        self._info = replace(info(), vision=vision)
         self.requests: list[GenerateRequest] = []
         self.closed = 0
         """Streams that ended or were closed."""
@@ -50,15 +55,23 @@ class ScriptedRuntime:
     async def info(self) -> Info:
         if self.script and isinstance(self.script[0], Exception):
             self._fail()
-        return info()
+        return self._info
 
     async def health(self) -> Health:
         if self.script and isinstance(self.script[0], Exception):
             self._fail()
         return self._health
 
+    async def metrics(self) -> bytes:
+        if self.script and isinstance(self.script[0], Exception):
+            self._fail()
+        return b"rows 4\n"
+
     async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
-        self._fail()
+        self.requests.append(request)
+        if self.script and isinstance(self.script[0], Exception):
+            self._fail()
+        return TOKENS
 
     async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
         self._fail()
@@ -81,6 +94,23 @@ class ScriptedRuntime:
         (error,) = self.script
         assert isinstance(error, Exception)
         raise error
+
+
+class InTurn(ScriptedRuntime):
+    """Each request gets the next script."""
+
+    def __init__(self, *scripts: tuple[Delta | Exception, ...]) -> None:
+        super().__init__()
+        self._scripts = iter(scripts)
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        mine = ScriptedRuntime(*next(self._scripts))
+        self.requests.append(request)
+        try:
+            async for delta in mine.generate(request):
+                yield delta
+        finally:
+            self.closed += 1
 
 
 def token(text: str, id: int = 7, special: bool = False) -> Token:

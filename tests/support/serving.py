@@ -24,6 +24,7 @@ from runtime.runtime import (
     TextPart,
     TokensPart,
 )
+from runtime.sampling.grammar import GrammarCompiler
 from support.arithmetic import EOS, ArithmeticBackend
 
 MODEL = read_model(demo.MODEL)
@@ -85,6 +86,7 @@ async def arithmetic_runtime(
     lease_idle_seconds: float = 300.0,
     prepare: Callable[[GenerateRequest], TokenPrompt] = prepare,
     budgets: Budgets | None = None,
+    grammars: GrammarCompiler | None = None,
 ) -> AsyncIterator[LocalRuntime]:
     """Serve an arithmetic backend; closes it at the end."""
     served = backend or ArithmeticBackend(MODEL.vocabulary, limits)
@@ -97,6 +99,7 @@ async def arithmetic_runtime(
         max_stop_sequences=4,
         lease_idle_seconds=lease_idle_seconds,
         budgets=budgets,
+        grammars=grammars,
     )
     try:
         await asyncio.wrap_future(runtime.engine.loaded)

@@ -6,6 +6,7 @@ nothing from the scheduler but its steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -200,7 +201,7 @@ class Simulator:
         moments += [lease.end for lease in self.held.values()]
         moments += [job.cancelled for job in self.waiting.values() if job.cancelled is not None]
         if wakes is not None:
-            moments.append(self.now + wakes)
+            moments.append(max(self.now + wakes, math.nextafter(self.now, math.inf)))  # a clock moves on
         if moments:
             self.now = max(self.now, min(moments))
         return bool(moments)

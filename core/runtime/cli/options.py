@@ -1,39 +1,89 @@
-"""Command-line options from the table of knobs."""
+"""Command-line options from the tables of knobs and of TGI's other flags."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag
 from runtime.config import KNOBS, Knob, Reader
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+IGNORED: Final = "runtime.ignored"
+"""Key of `Context.meta` for the lines about ignored flags."""
 
-def knob_options(*readers: Reader) -> Callable[[Function], Function]:
-    """Add an option, with its environment twin, for every knob that one of `readers` reads."""
+
+def knob_options(*readers: Reader, required: bool = True) -> Callable[[Function], Function]:
+    """Add an option, with its environment twin, for every knob that one of `readers` reads.
+
+    Without `required` even the required ones may be left out.
+    """
 
     def decorate(function: Function) -> Function:
         for knob in reversed(KNOBS):
             if set(readers) & set(knob.readers):
-                # Not both: since click 8.3 a default of None satisfies `required`.
-                absent = {"required": True} if knob.required else {"default": knob.default}
-                option = click.option(
-                    knob.flag,
-                    type=knob.type,
-                    callback=None if knob.type is str else _within_bounds(knob),
-                    envvar=knob.environment,
-                    show_envvar=True,
-                    show_default=knob.default is not None,
-                    help=knob.meaning,
-                    **absent,
-                )
-                function = option(function)
+                function = _knob_option(knob, required and knob.required)(function)
         return function
 
     return decorate
+
+
+def foreign_options(function: Function) -> Function:
+    """Add a hidden option for every flag of TGI that is known and not served."""
+    for flag in FOREIGN_FLAGS:
+        function = click.option(
+            flag.flag,
+            is_flag=not flag.takes_value,
+            default=None,
+            envvar=flag.environment,
+            hidden=True,
+            expose_value=False,
+            callback=_refused_or_ignored(flag),
+        )(function)
+    return function
+
+
+def ignored_flags() -> list[str]:
+    """Return a line for each of TGI's flags that the running command was given and ignores."""
+    lines: list[str] = click.get_current_context().meta.get(IGNORED, [])
+    return lines
+
+
+class _Text(click.types.StringParamType):
+    """Text, separated by commas where the environment gives several."""
+
+    name = "text"
+    envvar_list_splitter = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not text:
+            self.fail("it is empty; leave it out or give a value.", param, ctx)
+        return text.strip() if param is not None and param.multiple else text
+
+
+def _knob_option(knob: Knob, required: bool) -> Callable[[Function], Function]:
+    # Not both: since click 8.3 a default of None satisfies `required`.
+    absent = {"required": True} if required else {"default": knob.default}
+    kind: dict[str, Any] = {"type": knob.type} if knob.is_number else {"type": _Text(), "multiple": knob.repeatable}
+    declaration = knob.flag
+    if knob.type is bool:
+        kind = {"is_flag": True}
+        declaration = f"{knob.flag}/{knob.flag.replace('--', '--no-', 1)}"
+    return click.option(
+        declaration,
+        callback=_within_bounds(knob) if knob.is_number else None,
+        envvar=knob.environment,
+        show_envvar=True,
+        show_default=bool(knob.default),
+        help=knob.meaning,
+        **kind,
+        **absent,
+    )
 
 
 def _within_bounds(knob: Knob) -> Callable[[click.Context, click.Parameter, float | None], float | None]:
@@ -43,5 +93,19 @@ def _within_bounds(knob: Knob) -> Callable[[click.Context, click.Parameter, floa
         if value is not None and not knob.lowest <= value <= knob.highest:
             raise click.BadParameter(f"{value} is not from {knob.lowest} to {knob.highest}.")
         return value
+
+    return check
+
+
+def _refused_or_ignored(flag: ForeignFlag) -> Callable[[click.Context, click.Parameter, str | bool | None], None]:
+    def check(context: click.Context, option: click.Parameter, value: str | bool | None) -> None:
+        if value in (None, False, *flag.harmless):
+            return
+        assert option.name is not None
+        from_environment = context.get_parameter_source(option.name) is ParameterSource.ENVIRONMENT
+        given = str(flag.environment) if from_environment else flag.flag
+        if flag.refused:
+            raise click.UsageError(f"{given} is not supported: {flag.reason}. Leave it out.")
+        context.meta.setdefault(IGNORED, []).append(f"{given} has no effect: {flag.reason}")
 
     return check

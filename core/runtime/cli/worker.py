@@ -5,18 +5,17 @@ from __future__ import annotations
 import click
 
 from runtime.cli.options import knob_options
-from runtime.cli.running import run_server
-from runtime.config import Settings
-from runtime.telemetry.logs import set_up_logs
+from runtime.cli.running import run_server, settle
+from runtime.knobs import Value
 
 
 @click.command("worker")
 @click.option("--listen", required=True, metavar="unix:PATH|HOST:PORT", help="Where to serve gRPC.")
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input ends.")
 @knob_options("worker")
-def worker(listen: str, supervised: bool, **values: str | int | float | None) -> None:
+def worker(listen: str, supervised: bool, **values: Value) -> None:
     """Serve a model over gRPC alone, without the HTTP gateway."""
-    set_up_logs("worker")
+    settings = settle("worker", values, supervised)
     from runtime.serve.worker import run_worker
 
-    run_server("worker", run_worker(Settings.of(**values), listen, supervised))
+    run_server("worker", run_worker(settings, listen, supervised))

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 import runtime as package
-from runtime.http import openai, tgi
-from runtime.http.errors import add_handlers
+from runtime.http import openai, platforms, service, tgi
+from runtime.http.auth import ApiKey
+from runtime.http.errors import ERRORS, add_handlers
+from runtime.http.options import HttpOptions
 from runtime.http.payload import PayloadLimit
+from runtime.http.replies import Replies
 from runtime.runtime import Runtime
 
 
-def create_app(runtime: Runtime, payload_limit: int) -> FastAPI:
-    """Assemble the routes; `payload_limit` bounds a request's body, bytes."""
-    app = FastAPI(title="vlm-runtime", version=package.__version__, redoc_url=None)
-    app.add_middleware(PayloadLimit, limit=payload_limit)
+def create_app(runtime: Runtime, options: HttpOptions) -> FastAPI:
+    """Assemble the routes."""
+    app = FastAPI(
+        title="vlm-runtime",
+        summary="Vision-language models behind the routes of Text Generation Inference and OpenAI.",
+        version=package.__version__,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/api-doc/openapi.json",
+        responses=ERRORS,
+    )
+    # The last added sees a request first, so refusals of the others have the headers browsers need to show them.
+    app.add_middleware(PayloadLimit, limit=options.payload_limit)
+    if options.api_key is not None:
+        app.add_middleware(ApiKey, key=options.api_key)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=options.cors_allow_origins or ("*",),
+        allow_methods=("GET", "POST"),
+        allow_headers=("authorization", "content-type"),
+    )
     add_handlers(app)
-    app.include_router(tgi.routes(runtime))
-    app.include_router(openai.routes(runtime))
+    replies = Replies(runtime, options)
+    app.include_router(service.routes(runtime, options))
+    app.include_router(tgi.routes(replies))
+    app.include_router(openai.routes(replies))
+    app.include_router(platforms.routes(replies))
     return app

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from runtime.errors import InvalidRequest, RuntimeServiceError
@@ -16,10 +17,44 @@ from runtime.errors import InvalidRequest, RuntimeServiceError
 log = logging.getLogger(__name__)
 
 
+class ErrorBody(BaseModel):
+    """What went wrong."""
+
+    error: str = Field(description="For a person: the value, the limit and the remedy.")
+    error_type: str = Field(description="For a program.", examples=["validation"])
+
+
+MEANINGS: Final = {
+    400: "The body is not JSON.",
+    401: "The API key is missing or wrong.",
+    413: "The body is too large.",
+    422: "A field has a value that can never work.",
+    424: "The model failed on this request.",
+    429: "The server is full; try again later.",
+    500: "The server failed.",
+    503: "The model is not ready; try again later.",
+}
+UNEXPECTED: Final = "the server failed; its log has the cause"
+ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {"model": ErrorBody, "description": meaning} for status, meaning in MEANINGS.items()
+}
+"""For the documentation of routes."""
+
+
 def error_body(error: RuntimeServiceError) -> dict[str, str]:
     """Return the body for a typed error; TGI puts a prefix before texts of validation."""
     prefix = "Input validation error: " if isinstance(error, InvalidRequest) else ""
-    return {"error": prefix + error.message, "error_type": error.error_type}
+    # Half of a surrogate pair, which a message may repeat from a request, cannot be sent.
+    message = error.message.encode("utf-8", "replace").decode()
+    return {"error": prefix + message, "error_type": error.error_type}
+
+
+def stream_error_body(error: Exception) -> dict[str, str]:
+    """Return the body for an error after the status was sent; of one that is not typed only the log tells."""
+    if isinstance(error, RuntimeServiceError):
+        return error_body(error)
+    log.error("unexpected error in a stream", exc_info=error)
+    return error_body(RuntimeServiceError(UNEXPECTED))
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -59,4 +94,4 @@ async def _refused(_request: Request, error: Exception) -> JSONResponse:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected error in %s", request.url.path, exc_info=error)
-    return JSONResponse(error_body(RuntimeServiceError("the server failed; its log has the cause")), 500)
+    return JSONResponse(error_body(RuntimeServiceError(UNEXPECTED)), 500)

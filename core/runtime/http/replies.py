@@ -1,15 +1,20 @@
-"""Running a request for a route: a whole reply, or a stream whose first token is already there."""
+"""Running requests for a route: whole replies, or a stream whose first token is already there."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
 from runtime.http.hangup import unless_hung_up
-from runtime.runtime import Completion, Delta, GenerateRequest, Runtime, Token
+from runtime.http.options import HttpOptions
+from runtime.runtime import Completion, Delta, GenerateRequest, Info, PrefillToken, PromptToken, Runtime, Token
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,52 +23,125 @@ class Reply:
 
     tokens: tuple[Token, ...]
     completion: Completion
+    prefill: tuple[PrefillToken, ...] = ()
 
 
-async def whole_reply(runtime: Runtime, request: GenerateRequest, http_request: Request) -> Reply:
-    """Wait for the last token; a client that hangs up frees the row."""
-    return await unless_hung_up(http_request, _collected(runtime, request))
+class StartedReplies:
+    """Replies that stream together, as (index of the request, event); the first event is there already.
 
+    Closing it frees the rows, whether it was read or not.
+    """
 
-class StartedReply:
-    """A stream whose first event is there already; closing it frees the row, whether it was read or not."""
-
-    def __init__(self, first: Delta, rest: AsyncGenerator[Delta, None]) -> None:
-        self._first: Delta | None = first
+    def __init__(self, first: tuple[int, Delta], rest: AsyncGenerator[tuple[int, Delta], None]) -> None:
+        self._first: tuple[int, Delta] | None = first
         self._rest = rest
 
-    def __aiter__(self) -> AsyncIterator[Delta]:
+    def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         return self
 
-    async def __anext__(self) -> Delta:
+    async def __anext__(self) -> tuple[int, Delta]:
         first, self._first = self._first, None
         return await anext(self._rest) if first is None else first
 
     async def aclose(self) -> None:
-        """End the stream."""
+        """End the streams."""
         await self._rest.aclose()
 
 
-async def started_reply(runtime: Runtime, request: GenerateRequest, http_request: Request) -> StartedReply:
-    """Wait for the first token, so that a request that fails has a real status."""
-    deltas = runtime.generate(request)
-    try:
-        first = await unless_hung_up(http_request, _first(deltas))
-    except BaseException:
-        await deltas.aclose()
-        raise
-    return StartedReply(first, deltas)
+class Replies:
+    """Runs the requests of all routes; a client that hangs up frees its rows."""
+
+    def __init__(self, runtime: Runtime, options: HttpOptions) -> None:
+        self.options = options
+        self._runtime = runtime
+        self._info: Info | None = None
+
+    async def info(self) -> Info:
+        """Return facts that do not change while the server runs: all but the batch size."""
+        if self._info is None:
+            self._info = await self._runtime.info()
+        return self._info
+
+    async def tokenize(self, request: GenerateRequest, http_request: Request) -> Sequence[PromptToken]:
+        """Return a prompt's tokens."""
+        return await unless_hung_up(http_request, self._runtime.tokenize(request))
+
+    async def whole(self, requests: Sequence[GenerateRequest], http_request: Request) -> tuple[Info, Sequence[Reply]]:
+        """Wait for the last tokens; the replies have the order of the requests. One that fails ends them all."""
+        return await unless_hung_up(http_request, self._with_info(_collected(self._runtime, requests)))
+
+    async def started(self, requests: Sequence[GenerateRequest], http_request: Request) -> tuple[Info, StartedReplies]:
+        """Wait for the first token of any, so that a request that fails has a real status."""
+        deltas = _interleaved(self._runtime, requests)
+        try:
+            info, first = await unless_hung_up(http_request, self._with_info(_first(deltas)))
+        except BaseException:
+            await deltas.aclose()
+            raise
+        return info, StartedReplies(first, deltas)
+
+    async def _with_info(self, work: Coroutine[Any, Any, Result]) -> tuple[Info, Result]:
+        """Ask for the facts while the work is done, so that they cost no time."""
+        asking = asyncio.ensure_future(self.info())
+        try:
+            result = await work
+            return await asking, result
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _collected(runtime: Runtime, request: GenerateRequest) -> Reply:
-    tokens: list[Token] = []
-    async with aclosing(runtime.generate(request)) as deltas:
-        async for delta in deltas:
-            tokens.extend(delta.tokens)
-            if delta.completion is not None:
-                return Reply(tuple(tokens), delta.completion)
-    raise RuntimeError("a reply ended without its completion")
+async def _collected(runtime: Runtime, requests: Sequence[GenerateRequest]) -> Sequence[Reply]:
+    deltas: list[list[Delta]] = [[] for _ in requests]
+    async with aclosing(_interleaved(runtime, requests)) as coming:
+        async for index, delta in coming:
+            deltas[index].append(delta)
+    return [_joined(each) for each in deltas]
 
 
-async def _first(deltas: AsyncGenerator[Delta, None]) -> Delta:
+def _joined(deltas: Sequence[Delta]) -> Reply:
+    completion = deltas[-1].completion if deltas else None
+    if completion is None:
+        raise RuntimeError("a reply ended without its completion")
+    tokens = tuple(token for delta in deltas for token in delta.tokens)
+    return Reply(tokens, completion, tuple(token for delta in deltas for token in delta.prefill))
+
+
+async def _first(deltas: AsyncGenerator[tuple[int, Delta], None]) -> tuple[int, Delta]:
     return await anext(deltas)
+
+
+async def _interleaved(
+    runtime: Runtime, requests: Sequence[GenerateRequest]
+) -> AsyncGenerator[tuple[int, Delta], None]:
+    """Yield the events of all replies as they come, each with the index of its request."""
+    streams = [runtime.generate(request) for request in requests]
+    coming: dict[asyncio.Task[Delta], int] = {}
+
+    def expect(index: int) -> None:
+        coming[asyncio.ensure_future(_next(streams[index]))] = index
+
+    try:
+        for index in range(len(streams)):
+            expect(index)
+        while coming:
+            done, _ = await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=lambda each: coming[each]):
+                index = coming.pop(task)
+                delta = task.result()
+                if delta.completion is None:
+                    expect(index)
+                yield index, delta
+    finally:
+        for task in coming:
+            task.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for stream in streams:
+            await stream.aclose()
+
+
+async def _next(stream: AsyncGenerator[Delta, None]) -> Delta:
+    try:
+        return await anext(stream)
+    except StopAsyncIteration:
+        raise RuntimeError("a reply ended without its completion") from None

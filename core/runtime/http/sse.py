@@ -4,19 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runtime.http.replies import StartedReply
+from runtime.http.errors import stream_error_body
+from runtime.http.replies import StartedReplies
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 KEEP_ALIVE: Final = b":\n\n"
 DONE: Final = b"data: [DONE]\n\n"
 HEADERS: Final = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+DOCUMENTATION: Final[dict[str, Any]] = {
+    "content": {
+        "text/event-stream": {
+            "schema": {
+                "type": "object",
+                "properties": {"data": {"type": "string", "description": "One JSON object."}},
+                "required": ["data"],
+            }
+        }
+    },
+}
+"""For the documentation of a route that streams, beside its JSON."""
 
 
 def event(data: dict[str, Any]) -> bytes:
@@ -25,17 +38,35 @@ def event(data: dict[str, Any]) -> bytes:
 
 
 class EventStream(StreamingResponse):
-    """Sends events as they come. However it ends, the reply they tell of is closed, which frees its row."""
+    """Sends events as they come. However it ends, the replies they tell of are closed, which frees their rows."""
 
-    def __init__(self, reply: StartedReply, events: AsyncGenerator[bytes, None]) -> None:
-        self._reply = reply
-        self._frames = kept_alive(events)
-        super().__init__(self._frames, media_type="text/event-stream", headers=HEADERS)
+    def __init__(
+        self,
+        replies: StartedReplies,
+        events: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str],
+        end: bytes = b"",
+    ) -> None:
+        """`end` is sent last, also after an error."""
+        self._replies = replies
+        self._frames = kept_alive(_with_errors(events, end))
+        super().__init__(self._frames, media_type="text/event-stream", headers={**HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Generators that were never entered do not close what they read from, so the reply is closed by itself.
-        async with aclosing(self._reply), aclosing(self._frames):
+        # Generators that were never entered do not close what they read from, so the replies are closed by themselves.
+        async with aclosing(self._replies), aclosing(self._frames):
             await super().__call__(scope, receive, send)
+
+
+async def _with_errors(events: AsyncGenerator[bytes, None], end: bytes) -> AsyncGenerator[bytes, None]:
+    try:
+        async with aclosing(events):
+            async for frame in events:
+                yield frame
+    except Exception as error:  # the status is sent: all that is left is an event
+        yield event(stream_error_body(error))
+    if end:
+        yield end
 
 
 async def kept_alive(

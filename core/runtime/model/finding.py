@@ -43,9 +43,10 @@ class FoundModel:
 def find_model(model_id: str, revision: str | None, cache: str | None) -> FoundModel:
     """Return the model in the folder `model_id`, else the one the hub has under that id, fetched if need be.
 
-    Blocks for as long as the download takes. Raises ModelRefused.
+    What begins with a slash, a dot or a tilde is a folder. Blocks for as long as the download takes.
+    Raises ModelRefused.
     """
-    if os.path.isdir(model_id):  # noqa: PTH112  # pathlib raises for a name that is too long
+    if model_id.startswith(("/", ".", "~")) or os.path.isdir(model_id):  # noqa: PTH112  # Path fails on long names
         if revision is not None:
             log.warning("--revision %s has no effect: %s is a folder", revision, model_id)
         return FoundModel(read_model(Path(model_id)), None)
@@ -102,7 +103,7 @@ def _fetch_weights(model: HubModel, commit: str, names: tuple[str, ...], sizes: 
     def arrived() -> int:
         return sum(size for name, size in wanted.items() if (folder / name).exists()) + model.in_flight()
 
-    log.info("fetching %d files, %s, of %s at commit %s", len(wanted), decimal(total), model.model_id, commit)
+    log.info("fetching %s at commit %s: %d file(s), %s", model.model_id, commit, len(wanted), decimal(total))
     with told_progress(total, arrived):
         for name in wanted:
             model.download(name, commit)

@@ -40,6 +40,9 @@ ASK_SECONDS: Final = 10.0
 PAUSES: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds before each new try of a download that broke off."""
 
+CHATTY: Final = ("huggingface_hub", "httpx", "httpx2")
+"""Loggers of the library and of its HTTP clients, which write addresses; what matters we tell ourselves."""
+
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 REVISION: Final = re.compile(r"(?!.*\.\.)\w[\w./-]{0,199}", re.ASCII)
 
@@ -86,7 +89,8 @@ class HubModel:
         self.revision = revision
         self.cache = cache
         self._home = cache / (CACHED_MODEL + model_id.replace("/", "--"))
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # we tell ourselves what it would warn of
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.ERROR)
         if constants.HF_HUB_DISABLE_PROGRESS_BARS is None:
             disable_progress_bars()
 

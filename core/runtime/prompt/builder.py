@@ -65,16 +65,15 @@ class PromptBuilder:
         parts, add_special_tokens = self._resolve(request)
         tokens = self._encode(parts, add_special_tokens)
         pictures = _pictures(parts)
-        text_tokens = len(tokens) - len(pictures)
-        self._check_length(text_tokens, self._least_picture_tokens(pictures), "at least ")
         if not tokens:
             raise InvalidRequest("the prompt is empty; send some text or a picture")
         if self._geometry is None or not pictures:
-            return Prompt(tuple(tokens), None)
+            return Prompt(self._fitted(tokens, [], request.truncate), None)
+        if request.truncate is None:
+            self._check_length(len(tokens) - len(pictures), self._least_picture_tokens(pictures), "at least ")
         images = build_images(pictures, self._geometry, self._intake)
         features = [feature_count(size, self._geometry) for size in images.sizes]
-        self._check_length(text_tokens, sum(features), "")
-        return Prompt(self._expand(tokens, features), images)
+        return Prompt(self._expand(self._fitted(tokens, features, request.truncate), features), images)
 
     def _resolve(self, request: GenerateRequest) -> tuple[tuple[Part, ...], bool]:
         """Return the parts of the prompt, and whether the tokenizer adds its special tokens."""
@@ -155,6 +154,36 @@ class PromptBuilder:
                     f"token id {id} is the placeholder of pictures and cannot be sent; send the picture itself"
                 )
         return ids
+
+    def _fitted(self, tokens: Sequence[int], features: Sequence[int], truncate: int | None) -> tuple[int, ...]:
+        """Leave out the oldest text beyond `truncate` tokens, then check the length.
+
+        Pictures are whole or not there, so only text is left out; a beginning-of-sequence token stays, as TGI's
+        tokenizer keeps it.
+        """
+        pictures = sum(features)
+        texts = len(tokens) - len(features)
+        if truncate is None:
+            self._check_length(texts, pictures, "")
+            return tuple(tokens)
+        if not 0 < truncate <= self._max_input_tokens:
+            raise InvalidRequest(
+                f"`truncate` must be from 1 to {self._max_input_tokens}, the most this server takes, got {truncate}"
+            )
+        if pictures + (1 if texts else 0) > truncate:
+            raise InvalidRequest(
+                f"`truncate` is {truncate}, but the pictures alone take {pictures} tokens and are never cut; raise it "
+                "or send fewer pictures"
+            )
+        excess = max(0, texts + pictures - truncate)
+        kept: list[int] = []
+        for place, token in enumerate(tokens):
+            begins = place == 0 and self._tokenizer.is_special(token)
+            if excess and not begins and token != self._spec.image_token_id:
+                excess -= 1
+            else:
+                kept.append(token)
+        return tuple(kept)
 
     def _expand(self, tokens: Sequence[int], features: Sequence[int]) -> tuple[int, ...]:
         """Repeat each image token once for each feature of its picture."""

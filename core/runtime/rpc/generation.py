@@ -34,10 +34,14 @@ class GenerationService(generation_pb2_grpc.GenerationServicer):
     ) -> generation_pb2.TokenizeResponse:
         async with aborting(context):
             tokens = await self._runtime.tokenize(convert.request_from(request.request))
-        return generation_pb2.TokenizeResponse(
-            tokens=[generation_pb2.PromptToken(id=token.id, text=token.text, special=token.special) for token in tokens]
-        )
+        return generation_pb2.TokenizeResponse(tokens=map(convert.prompt_token_message, tokens))
 
     async def Info(self, _request: messages_pb2.InfoRequest, context: Context) -> messages_pb2.InfoResponse:
         async with aborting(context):
             return convert.info_message(await self._runtime.info())
+
+    async def Metrics(
+        self, _request: generation_pb2.MetricsRequest, context: Context
+    ) -> generation_pb2.MetricsResponse:
+        async with aborting(context):
+            return generation_pb2.MetricsResponse(exposition=(await self._runtime.metrics()).decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain
 
+import numpy as np
 import torch
 
 from runtime.sampling.part import Part
@@ -21,8 +22,8 @@ class History:
         """Count prompts and replies anew from the host's lists; ids beyond the vocabulary cannot be chosen anyway."""
         rows, self._index = part.rows, part.index
         device = self._index.device
-        self._replied = _counts([row.generated for row in rows], vocabulary).to(device)  # float32 [part, vocabulary]
-        self._held = _counts([row.prompt for row in rows], vocabulary).to(device) + self._replied
+        self._replied = _counts([row.generated for row in rows], vocabulary, device)
+        self._held = _counts([row.prompt for row in rows], vocabulary, device) + self._replied
         self._length = _column([len(row.prompt) + len(row.generated) for row in rows], device)
         self._repetition = _column([row.sampling.repetition_penalty for row in rows], device)
         self._frequency = _column([row.sampling.frequency_penalty for row in rows], device)
@@ -51,11 +52,13 @@ class History:
         self._length += 1
 
 
-def _counts(sequences: Sequence[Sequence[int]], vocabulary: int) -> torch.Tensor:
-    ids = torch.tensor(list(chain.from_iterable(sequences)), dtype=torch.int64)
+def _counts(sequences: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> torch.Tensor:
+    """Count each sequence's ids, float32 [sequences, vocabulary], device; only the ids travel there."""
+    ids = torch.from_numpy(np.fromiter(chain.from_iterable(sequences), np.int64))  # by far the fastest way
     rows = torch.arange(len(sequences)).repeat_interleave(torch.tensor([len(sequence) for sequence in sequences]))
-    flat = (rows * vocabulary + ids)[ids < vocabulary]
-    return torch.bincount(flat, minlength=len(sequences) * vocabulary).view(-1, vocabulary).float()
+    places = (rows * vocabulary + ids)[ids < vocabulary].to(device)
+    counts = torch.zeros(len(sequences) * vocabulary, device=device)
+    return counts.scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32)).view(-1, vocabulary)
 
 
 def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:

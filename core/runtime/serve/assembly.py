@@ -4,41 +4,49 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import runtime as package
 from runtime import demo
 from runtime.backend import CONTRACT_VERSION, Limits, ModelSpec
-from runtime.config import Settings
+from runtime.budgets import Budgets
+from runtime.config import Settings, check_order
 from runtime.errors import BackendError, BackendRefused, StartupError
 from runtime.intake.limits import IntakeLimits
 from runtime.local import LocalRuntime
-from runtime.model import read_model
+from runtime.model import FoundModel, find_model, read_model
 from runtime.plugins import FoundBackend, Hooks, backend_named, told
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
 from runtime.prompt.tokenizer import Tokenizer
+from runtime.prompt.written_ids import WrittenIds
 from runtime.runtime import Info
+from runtime.sampling.grammar import GrammarCompiler
 
 DEFAULT_TOTAL_TOKENS: Final = 4096
+DEFAULT_ROWS: Final = 8
 PREFILL_ROWS: Final = 4
 """Prompts computed in one prefill, during which running streams wait."""
 
 log = logging.getLogger(__name__)
 
 
-def model_folder(model_id: str) -> Path:
-    """Return the folder of a model; `demo` is the bundled one."""
-    return demo.MODEL if model_id == "demo" else Path(model_id)
+def model_of(settings: Settings) -> FoundModel:
+    """Find and read the model; `demo` is the bundled one. Blocks while one of the hub is fetched.
+
+    Raises ModelRefused.
+    """
+    if settings.model_id == "demo":
+        return FoundModel(read_model(demo.MODEL), None)
+    return find_model(settings.model_id, settings.revision, settings.huggingface_hub_cache)
 
 
-def build_runtime(settings: Settings) -> LocalRuntime:
-    """Read the model's configs, find the backend and start to load; call on the event loop.
+def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
+    """Find the backend and start to load; call on the event loop.
 
     Raises StartupError for what can be known before the weights are read; `engine.loaded` tells the rest.
     """
-    model = read_model(model_folder(settings.model_id))
+    model = found.spec
     backend = backend_named(settings.backend)
     limits = limits_of(settings, model)
     tokenizer = Tokenizer.load(model.path, model.image_token_id)
@@ -46,27 +54,55 @@ def build_runtime(settings: Settings) -> LocalRuntime:
         max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_images=settings.max_images
     )
     builder = PromptBuilder(model, tokenizer, ChatTemplate.load(model.path, tokenizer), intake, limits.prefill_tokens)
+    ids = WrittenIds()
     return LocalRuntime(
         load=_loader(backend, model, limits),
-        prepare=builder.build,
-        vocabulary=tokenizer,
-        eos_ids=model.eos_ids,
-        info=_info(settings, model, backend, limits),
+        prepare=(lambda request: builder.build(ids.read(request))) if settings.skip_tokenizer else builder.build,
+        vocabulary=ids if settings.skip_tokenizer else tokenizer,
+        eos_ids=frozenset() if settings.ignore_eos else model.eos_ids,
+        info=_info(settings, found, backend, limits),
         max_stop_sequences=settings.max_stop_sequences,
         lease_idle_seconds=settings.lease_idle_seconds,
+        budgets=budgets_of(settings, limits),
+        prepare_threads=settings.validation_workers,
+        grammars=None if settings.skip_tokenizer else _grammars(model),
     )
+
+
+def _grammars(model: ModelSpec) -> GrammarCompiler:
+    return GrammarCompiler((model.path / "tokenizer.json").read_text(encoding="utf-8"), model.eos_ids)
 
 
 def limits_of(settings: Settings, model: ModelSpec) -> Limits:
     """Resolve the limits that depend on the model; StartupError names both sides of a contradiction."""
     total = settings.max_total_tokens or min(model.max_positions, DEFAULT_TOTAL_TOKENS)
-    prompt = settings.max_input_tokens or total - 1
+    prompt = settings.longest_prompt or total - 1
+    together, prefill_together = settings.max_batch_total_tokens, settings.max_batch_prefill_tokens
     if total > model.max_positions:
         raise StartupError(f"--max-total-tokens {total} exceeds the {model.max_positions} positions of the model")
-    if not 0 < prompt < total:
-        raise StartupError(f"--max-input-tokens {prompt} must be below --max-total-tokens {total}")
-    rows = settings.max_batch_size
-    return Limits(rows=rows, context=total, prefill_rows=min(rows, PREFILL_ROWS), prefill_tokens=prompt)
+    check_order(
+        {
+            "max_input_tokens": prompt,
+            "max_total_tokens": total,
+            "max_batch_prefill_tokens": prefill_together,
+            "max_batch_total_tokens": together,
+        }
+    )
+    rows = settings.max_batch_size or (together // total if together else DEFAULT_ROWS)
+    prefill_rows = prefill_together // prompt if prefill_together else PREFILL_ROWS
+    return Limits(rows=rows, context=total, prefill_rows=min(rows, prefill_rows), prefill_tokens=prompt)
+
+
+def budgets_of(settings: Settings, limits: Limits) -> Budgets:
+    """Return what may be computed together: as given, else room for full batches of the longest."""
+    full = Budgets.of(limits)
+    return Budgets(
+        prefill_tokens=settings.max_batch_prefill_tokens or full.prefill_tokens,
+        total_tokens=settings.max_batch_total_tokens or full.total_tokens,
+        waiting_served_ratio=settings.waiting_served_ratio,
+        max_waiting_tokens=settings.max_waiting_tokens,
+        queue_threshold_ms=settings.queue_threshold_ms,
+    )
 
 
 def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable[[], Hooks]:
@@ -85,7 +121,8 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
     return load
 
 
-def _info(settings: Settings, model: ModelSpec, backend: FoundBackend, limits: Limits) -> Info:
+def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits) -> Info:
+    model, revision = found.spec, {} if found.commit is None else {"revision": found.commit}
     return Info(
         model_id=settings.model_id,
         model_digest=model.digest,
@@ -101,5 +138,5 @@ def _info(settings: Settings, model: ModelSpec, backend: FoundBackend, limits: L
         max_batch_size=limits.rows,
         max_concurrent_requests=settings.max_concurrent_requests,
         vision=model.images is not None,
-        details=backend.availability.details,
+        details={**backend.availability.details, **revision},
     )

@@ -16,6 +16,7 @@ import uvicorn
 from runtime.config import Settings
 from runtime.errors import StartupError
 from runtime.http.app import create_app
+from runtime.http.options import HttpOptions
 from runtime.remote import RemoteRuntime
 from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
@@ -47,7 +48,7 @@ async def run_gateway(settings: Settings) -> None:
         runtime = RemoteRuntime(worker_address)
         rpc = _public_rpc(runtime, settings)
         config = uvicorn.Config(
-            create_app(runtime, settings.payload_limit),
+            create_app(runtime, _http_options(settings)),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -96,6 +97,20 @@ def _listening(hostname: str, port: int) -> socket.socket:
         reason = (error.strerror or "").partition(" (")[0]  # socket repeats the address in brackets
         message = f"cannot listen on {_authority(hostname, port)}: {reason}; choose another --port or --hostname"
         raise StartupError(message) from error
+
+
+def _http_options(settings: Settings) -> HttpOptions:
+    return HttpOptions(
+        payload_limit=settings.payload_limit,
+        api_key=settings.api_key,
+        cors_allow_origins=settings.cors_allow_origin,
+        max_best_of=settings.max_best_of,
+        max_client_batch_size=settings.max_client_batch_size,
+        max_stop_sequences=settings.max_stop_sequences,
+        max_top_n_tokens=settings.max_top_n_tokens,
+        messages_api_enabled=settings.messages_api_enabled,
+        compute_type=settings.compute_type,
+    )
 
 
 def _public_rpc(runtime: RemoteRuntime, settings: Settings) -> RpcServer | None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from runtime.config import Settings
 from runtime.errors import RuntimeServiceError
 from runtime.local import LocalRuntime
 from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
-from runtime.serve.assembly import build_runtime
+from runtime.serve.assembly import build_runtime, model_of
 from runtime.serve.signals import stop_on_signals, stop_when_orphaned
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +31,10 @@ async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
     stop = stop_on_signals()
     if supervised:
         stop_when_orphaned(stop)
-    runtime = build_runtime(settings)
+    finding = _on_a_thread(lambda: model_of(settings))
+    if not await _first(finding, stop):
+        return
+    runtime = build_runtime(settings, finding.result())
     try:
         server = RpcServer(runtime, listen, settings.payload_limit)
         await server.start()
@@ -47,6 +55,20 @@ async def _serve(settings: Settings, runtime: LocalRuntime, server: RpcServer, s
     log.info("%s is loaded, in %.1f s; gRPC on %s", settings.model_id, time.monotonic() - started, server.address)
     if await _first(asyncio.wrap_future(runtime.engine.ended), stop):
         raise RuntimeServiceError("the device thread ended; the log above has the cause")
+
+
+def _on_a_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:
+    """Start `work` on a thread that, unlike those of an executor, does not hold up the end of the process."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="model", daemon=True).start()
+    return asyncio.wrap_future(future)
 
 
 async def _first(awaited: asyncio.Future[Any], stop: asyncio.Event) -> bool:

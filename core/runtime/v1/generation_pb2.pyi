@@ -32,11 +32,25 @@ class TokenizeResponse(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[_Union[PromptToken, _Mapping]]] = ...) -> None: ...
 
 class PromptToken(_message.Message):
-    __slots__ = ("id", "text", "special")
+    __slots__ = ("id", "text", "special", "start", "stop")
     ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
     id: int
     text: str
     special: bool
-    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ..., special: bool = ...) -> None: ...
+    start: int
+    stop: int
+    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ..., special: bool = ..., start: _Optional[int] = ..., stop: _Optional[int] = ...) -> None: ...
+
+class MetricsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class MetricsResponse(_message.Message):
+    __slots__ = ("exposition",)
+    EXPOSITION_FIELD_NUMBER: _ClassVar[int]
+    exposition: str
+    def __init__(self, exposition: _Optional[str] = ...) -> None: ...

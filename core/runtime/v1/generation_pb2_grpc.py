@@ -51,6 +51,11 @@ class GenerationStub(object):
                 request_serializer=runtime_dot_v1_dot_messages__pb2.InfoRequest.SerializeToString,
                 response_deserializer=runtime_dot_v1_dot_messages__pb2.InfoResponse.FromString,
                 _registered_method=True)
+        self.Metrics = channel.unary_unary(
+                '/runtime.v1.Generation/Metrics',
+                request_serializer=runtime_dot_v1_dot_generation__pb2.MetricsRequest.SerializeToString,
+                response_deserializer=runtime_dot_v1_dot_generation__pb2.MetricsResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServicer(object):
@@ -78,6 +83,13 @@ class GenerationServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Metrics(self, request, context):
+        """Tells the metrics of the worker.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -95,6 +107,11 @@ def add_GenerationServicer_to_server(servicer, server):
                     servicer.Info,
                     request_deserializer=runtime_dot_v1_dot_messages__pb2.InfoRequest.FromString,
                     response_serializer=runtime_dot_v1_dot_messages__pb2.InfoResponse.SerializeToString,
+            ),
+            'Metrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.Metrics,
+                    request_deserializer=runtime_dot_v1_dot_generation__pb2.MetricsRequest.FromString,
+                    response_serializer=runtime_dot_v1_dot_generation__pb2.MetricsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +196,33 @@ class Generation(object):
             '/runtime.v1.Generation/Info',
             runtime_dot_v1_dot_messages__pb2.InfoRequest.SerializeToString,
             runtime_dot_v1_dot_messages__pb2.InfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Metrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/runtime.v1.Generation/Metrics',
+            runtime_dot_v1_dot_generation__pb2.MetricsRequest.SerializeToString,
+            runtime_dot_v1_dot_generation__pb2.MetricsResponse.FromString,
             options,
             channel_credentials,
             insecure,

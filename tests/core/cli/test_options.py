@@ -11,20 +11,27 @@ from runtime.cli import main
 from runtime.cli.options import knob_options
 from runtime.config import KNOBS, Reader
 
+KINDS = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
+
+
+def joined(text: str) -> str:
+    """The text without the spaces and ends of lines that depend on the width."""
+    return "".join(text.split())
+
 
 @pytest.mark.parametrize(
     ("command", "readers"), [("serve", {"gateway", "worker"}), ("worker", {"worker"})], ids=["serve", "worker"]
 )
 def test_help_tells_every_knob(command: str, readers: set[str]) -> None:
     """Flag, meaning, environment twin and default, in the order of the table; and no knob of another process."""
-    text = " ".join(CliRunner().invoke(main, [command, "--help"]).output.split())
+    text = CliRunner().invoke(main, [command, "--help"]).output
     told = [knob for knob in KNOBS if readers & set(knob.readers)]
     for knob in told:
-        default = f"default: {knob.default}" if knob.default is not None else ""
+        default = f"default: {knob.default}" if knob.default else ""
         extra = "; ".join(filter(None, [f"env var: {knob.environment}", default, "required" * knob.required]))
-        kind = {int: "INTEGER", float: "FLOAT", str: "TEXT"}[knob.type]
-        assert f"{knob.flag} {kind} {knob.meaning} [{extra}]" in text
-    flags = re.findall(r"--[a-z-]+(?= (?:INTEGER|FLOAT|TEXT) )", text)
+        kind = KINDS.get(knob.type, "/ --no-" + knob.flag.removeprefix("--"))
+        assert joined(f"{knob.flag} {kind} {knob.meaning} [{extra}]") in joined(text)
+    flags = re.findall(r"^  (--[a-z-]+)(?= (?:INTEGER|FLOAT|TEXT|/) )", text.replace("\n ", " \n "), re.MULTILINE)
     assert flags == [knob.flag for knob in told]
 
 

@@ -37,9 +37,9 @@ async def test_tgi_reply(demo: LocalRuntime) -> None:
     assert [each["id"] for each in whole["details"]["tokens"]] == ids
     assert [event["token"]["id"] for event in events] == ids
     assert [event["index"] for event in events] == [1, 2, 3, 4]
-    assert whole["generated_text"] == TOKENIZER.decode(ids, skip_special_tokens=True)
+    assert whole["generated_text"].strip() == TOKENIZER.decode(ids, skip_special_tokens=True).strip()
     assert events[-1]["generated_text"] == whole["generated_text"]
-    assert "".join(event["token"]["text"] for event in events).strip() == whole["generated_text"].strip()
+    assert "".join(event["token"]["text"] for event in events) == whole["generated_text"]
 
 
 async def test_picture(demo: LocalRuntime) -> None:
@@ -66,9 +66,25 @@ async def test_chat_reply(demo: LocalRuntime) -> None:
     async with client(demo) as http:
         whole = (await http.post(CHAT, json=body)).json()
         chunks = chunks_of((await http.post(CHAT, json={**body, "stream": True})).text)
-    assert whole["choices"][0]["message"]["content"] == text
+    content = whole["choices"][0]["message"]["content"]
+    assert content.strip() == text.strip()
     assert whole["usage"] == {"prompt_tokens": len(prompt), "completion_tokens": 4, "total_tokens": len(prompt) + 4}
-    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks).strip() == text.strip()
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == content
+
+
+async def test_several_prompts_through_a_gateway(demo: LocalRuntime, tmp_path: Path) -> None:
+    """Token ids as they are, two prompts, two choices each, whole and streamed: each has its own reply."""
+    prompts = [[1, 500], [1, 700, 5]]
+    body = {"prompt": prompts, "n": 2, "temperature": 0, "max_tokens": 4}
+    async with connected(demo, tmp_path) as connection, client(connection.remote) as http:
+        whole = (await http.post("/v1/completions", json=body)).json()
+        chunks = chunks_of((await http.post("/v1/completions", json={**body, "stream": True})).text)
+    texts = [TOKENIZER.decode(expected(prompt, 4), skip_special_tokens=True).strip() for prompt in prompts]
+    assert [choice["text"].strip() for choice in whole["choices"]] == [texts[0], texts[0], texts[1], texts[1]]
+    choices = [chunk["choices"][0] for chunk in chunks]
+    for index, choice in enumerate(whole["choices"]):
+        assert "".join(each["text"] for each in choices if each["index"] == index) == choice["text"]
+    assert whole["usage"] == {"prompt_tokens": 5, "completion_tokens": 16, "total_tokens": 21}
 
 
 async def test_no_tokens_is_refused(demo: LocalRuntime) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from runtime.http import sse
 from runtime.http.app import create_app
+from runtime.http.options import HttpOptions
 from runtime.local import LocalRuntime
 from runtime.runtime import Delta, GenerateRequest
 from support.arithmetic import expected
@@ -36,7 +37,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def exchange(runtime: LocalRuntime, path: str, body: dict[str, Any]) -> Exchange:
-    return Exchange(create_app(runtime, PAYLOAD_LIMIT), path, body)
+    return Exchange(create_app(runtime, HttpOptions(PAYLOAD_LIMIT)), path, body)
 
 
 async def assert_row_is_free(runtime: LocalRuntime, backend: GatedBackend) -> None:
@@ -142,7 +143,7 @@ async def test_cancelled_as_the_first_token_comes(path: str, body: dict[str, Any
                 self.closed += 1
 
     runtime = Cancelling()
-    http = Exchange(create_app(runtime, PAYLOAD_LIMIT), path, body)
+    http = Exchange(create_app(runtime, HttpOptions(PAYLOAD_LIMIT)), path, body)
     with pytest.raises(asyncio.CancelledError):
         await http.ended
     assert runtime.closed == 1

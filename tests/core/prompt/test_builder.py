@@ -229,7 +229,7 @@ def test_length_limit(spec: ModelSpec, tokenizer: Tokenizer, chat: ChatTemplate 
     assert limited(spec, tokenizer, chat, total).build(request).input_length == total
     message = refusal(limited(spec, tokenizer, chat, total - 1), request)
     assert f"has {total} tokens, {cost} of them for pictures, and this server takes at most {total - 1}" in message
-    assert f"has at least {length} tokens and" in refusal(limited(spec, tokenizer, chat, 2), text("What is this?"))
+    assert f"has {length} tokens and" in refusal(limited(spec, tokenizer, chat, 2), text("What is this?"))
 
 
 BROKEN: Sequence[ImagePart] = [ImagePart(b"broken")]
@@ -259,3 +259,34 @@ def test_many_threads_agree(builder: PromptBuilder) -> None:
     with ThreadPoolExecutor(4) as pool:
         built = [prompt.tokens for prompt in pool.map(builder.build, requests)]
     assert built == [builder.build(request).tokens for request in requests[:4]] * 8
+
+
+def test_truncate_leaves_out_the_oldest_text(
+    spec: ModelSpec, tokenizer: Tokenizer, chat: ChatTemplate | None, demo: ImageGeometry
+) -> None:
+    """The last tokens stay, and the first, which begins the sequence; a picture stays whole and in its place."""
+    builder = limited(spec, tokenizer, chat, 2000)
+    whole = builder.build(text("one two three four five")).tokens
+    for keep in range(2, len(whole) + 3):
+        request = replace(text("one two three four five"), truncate=keep)
+        kept = builder.build(request).tokens
+        assert kept == (whole if keep >= len(whole) else (whole[0], *whole[1 - keep :]))
+    cost = feature_count((20, 20), demo)
+    shown = replace(text("one two three", PARTS[0], "four five"), truncate=cost + 2)
+    tokens = builder.build(shown).tokens
+    assert tokens[1 : 1 + cost] == (spec.image_token_id,) * cost
+    assert tokens[1 + cost :] == builder.build(text("one two three", PARTS[0], "four five")).tokens[-1:]
+
+
+def test_truncate_never_cuts_a_picture(
+    spec: ModelSpec, tokenizer: Tokenizer, chat: ChatTemplate | None, demo: ImageGeometry
+) -> None:
+    """A limit below what the pictures take is refused with both numbers, and so is one out of range."""
+    cost = feature_count((20, 20), demo)
+    builder = limited(spec, tokenizer, chat, 2000)
+    request = text(PARTS[0], "What is this?")
+    message = refusal(builder, replace(request, truncate=cost))
+    assert f"`truncate` is {cost}, but the pictures alone take {cost}" in message
+    for wrong in (0, 2001):
+        message = refusal(builder, replace(request, truncate=wrong))
+        assert f"from 1 to 2000, the most this server takes, got {wrong}" in message

@@ -1,7 +1,9 @@
-"""Messages: a way there and back for everything, and a refusal by name for what is not served."""
+"""Messages: a way there and back for everything, and a refusal by name for what they cannot hold."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -13,19 +15,25 @@ from runtime.parameters import LONGEST_STOP, SMALLEST
 from runtime.rpc import convert
 from runtime.runtime import (
     CachedBatch,
+    Candidate,
     Completion,
     Delta,
     FinishReason,
     GenerateRequest,
+    Grammar,
+    GrammarKind,
     Health,
     ImagePart,
     ImageUrlPart,
     Info,
     Message,
+    PrefillToken,
+    PromptToken,
     Readiness,
     SamplingParameters,
     StoppingParameters,
     TextPart,
+    Timings,
     Token,
     TokensPart,
 )
@@ -33,6 +41,7 @@ from runtime.v1 import messages_pb2
 
 uint32 = st.integers(0, 2**32 - 1)
 uint64 = st.integers(0, 2**64 - 1)
+penalties = st.floats(-2, 2, width=32)
 floats32 = st.floats(width=32, allow_nan=False)
 parts = (
     st.builds(TextPart, st.text())
@@ -50,6 +59,12 @@ requests = st.builds(
         temperature=st.floats(SMALLEST, 2.0**127, width=32),
         top_k=st.integers(0, 2**31 - 1),
         top_p=st.floats(SMALLEST, 1, width=32),
+        typical_p=st.floats(SMALLEST, 1, width=32),
+        repetition_penalty=st.floats(0.0078125, 1000, width=32),
+        frequency_penalty=penalties,
+        presence_penalty=penalties,
+        frequency_share=penalties,
+        watermark=st.booleans(),
         seed=st.none() | uint64,
     ),
     stopping=st.builds(
@@ -59,23 +74,36 @@ requests = st.builds(
         ignore_eos=st.booleans(),
     ),
     add_special_tokens=st.booleans(),
+    truncate=st.none() | st.integers(1, 2**32 - 1),
+    grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(min_size=1)),
+    top_n_tokens=st.integers(0, 20),
+    prompt_logprobs=st.booleans(),
 ).flatmap(
     lambda base: st.one_of(
         st.builds(lambda given: _with(base, parts=given), tuples_of_parts),
         st.builds(lambda given: _with(base, messages=given), st.lists(messages, min_size=1, max_size=3).map(tuple)),
     )
 )
-tokens = st.builds(Token, uint32, st.text(), floats32, st.booleans())
-completions = st.builds(Completion, st.text(), st.sampled_from(FinishReason), uint32, uint32, st.none() | uint64)
+candidates = st.lists(st.builds(Candidate, uint32, st.text(), floats32, st.booleans()), max_size=2).map(tuple)
+tokens = st.builds(Token, uint32, st.text(), floats32, st.booleans(), candidates)
+prefill_tokens = st.builds(PrefillToken, uint32, st.text(), st.none() | floats32)
+seconds = st.floats(allow_nan=False)
+completions = st.builds(
+    Completion,
+    st.text(),
+    st.sampled_from(FinishReason),
+    uint32,
+    uint32,
+    st.none() | uint64,
+    st.none() | st.builds(Timings, seconds, seconds, seconds, seconds),
+)
+deltas = st.builds(
+    Delta, st.lists(tokens, max_size=3).map(tuple), st.none() | completions, st.lists(prefill_tokens).map(tuple)
+)
 
 
 def _with(request: GenerateRequest, **fields: Any) -> GenerateRequest:
-    return GenerateRequest(
-        sampling=request.sampling,
-        stopping=request.stopping,
-        add_special_tokens=request.add_special_tokens,
-        **fields,
-    )
+    return dataclasses.replace(request, **fields)
 
 
 @given(requests, uint64)
@@ -87,9 +115,9 @@ def test_request_round_trip(request: GenerateRequest, request_id: int) -> None:
     assert convert.request_from(message) == request
 
 
-@given(st.builds(Delta, st.lists(tokens, max_size=3).map(tuple), st.none() | completions), uint64)
+@given(deltas, uint64)
 def test_delta_round_trip(delta: Delta, request_id: int) -> None:
-    """A seed of 0 and no seed are told apart, and so are texts of any kind."""
+    """A seed of 0 and no seed are told apart, and so are texts of any kind, and tokens with and without candidates."""
     message = messages_pb2.Delta.FromString(convert.delta_message(delta, request_id).SerializeToString())
     assert message.request_id == request_id
     assert convert.delta_from(message) == delta
@@ -109,6 +137,12 @@ def test_delta_round_trip(delta: Delta, request_id: int) -> None:
 def test_info_round_trip(info: Info) -> None:
     """Every field; two that were swapped would show."""
     assert convert.info_from(convert.info_message(info)) == info
+
+
+@given(st.builds(PromptToken, uint32, st.text(), st.booleans(), st.none() | uint32, st.none() | uint32))
+def test_prompt_token_round_trip(token: PromptToken) -> None:
+    """A place of 0 and no place are told apart."""
+    assert convert.prompt_token_from(convert.prompt_token_message(token)) == token
 
 
 @given(st.builds(Health, st.sampled_from(Readiness), st.text()))
@@ -140,31 +174,31 @@ def test_progress_round_trip(progress: WarmupProgress) -> None:
     assert convert.progress_from(convert.progress_message(progress)) == progress
 
 
-@pytest.mark.parametrize(("name", "value"), [("truncate", 100), ("prefill_logprobs", True), ("top_n_tokens", 2)])
-def test_field_that_is_not_served(name: str, value: Any) -> None:
-    """Refused by name rather than ignored."""
-    message = messages_pb2.Request(inputs="a", **{name: value})
-    with pytest.raises(InvalidRequest, match=f"^`{name}` is not served yet"):
-        convert.request_from(message)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("typical_p", 0.5),
-        ("typical_p", float("nan")),
-        ("repetition_penalty", 1.5),
-        ("frequency_penalty", 0.5),
-        ("frequency_penalty", 1),
-        ("watermark", True),
-        ("grammar", "{}"),
-    ],
-)
-def test_parameter_that_is_not_served(name: str, value: Any) -> None:
-    """Refused by name rather than ignored."""
-    parameters = messages_pb2.NextTokenChooserParameters(**{name: value})
-    with pytest.raises(InvalidRequest, match=f"^`{name}` is not served yet"):
+@pytest.mark.parametrize("kind", [messages_pb2.GRAMMAR_TYPE_NONE, 77])
+def test_grammar_of_no_kind(kind: int) -> None:
+    """A caller forgot to say how it is written, or is newer."""
+    parameters = messages_pb2.NextTokenChooserParameters(grammar="{}", grammar_type=kind)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match=r"^`grammar_type` must be"):
         convert.request_from(messages_pb2.Request(inputs="a", parameters=parameters))
+
+
+def test_kind_of_no_grammar() -> None:
+    """The text decides."""
+    parameters = messages_pb2.NextTokenChooserParameters(grammar_type=messages_pb2.GRAMMAR_TYPE_JSON)
+    assert convert.request_from(messages_pb2.Request(inputs="a", parameters=parameters)).grammar is None
+
+
+def test_both_frequency_penalties() -> None:
+    """TGI's number has TGI's formula; OpenAI's has a number of our own."""
+    parameters = messages_pb2.NextTokenChooserParameters(frequency_penalty=0.5, openai_frequency_penalty=1.5)
+    sampling = convert.request_from(messages_pb2.Request(inputs="a", parameters=parameters)).sampling
+    assert (sampling.frequency_share, sampling.frequency_penalty) == (0.5, 1.5)
+
+
+def test_first_token_of_a_prompt_is_not_a_number() -> None:
+    """On the wire, as in TGI."""
+    message = convert.delta_message(Delta((), None, (PrefillToken(1, "<s>", None),)))
+    assert math.isnan(message.prefill_tokens.logprobs[0])
 
 
 @pytest.mark.parametrize("absent", [0, 1])
@@ -233,6 +267,12 @@ def test_empty_chunk(place: str) -> None:
         (GenerateRequest(sampling=SamplingParameters(top_p=1e-50)), "`top_p`"),
         (GenerateRequest(stopping=StoppingParameters(max_new_tokens=0)), "`max_new_tokens`"),
         (GenerateRequest(stopping=StoppingParameters(max_new_tokens=2**40)), "`max_new_tokens`"),
+        (GenerateRequest(truncate=0), "`truncate`"),
+        (GenerateRequest(truncate=2**32), "`truncate`"),
+        (GenerateRequest(top_n_tokens=21), "`top_n_tokens`"),
+        (GenerateRequest(parts=(TokensPart((-1,)),)), "token id -1"),
+        (GenerateRequest(parts=(TokensPart((2**32,)),)), "token id 4294967296"),
+        (GenerateRequest(grammar=Grammar(GrammarKind.REGEX, "\ud800")), "half of a surrogate pair"),
         (GenerateRequest(parts=(TextPart("\ud800"),)), "half of a surrogate pair"),
         (GenerateRequest(messages=(Message("\ud800", ()),)), "half of a surrogate pair"),
         (GenerateRequest(stopping=StoppingParameters(stop=("\ud800",))), "half of a surrogate pair"),

@@ -46,7 +46,7 @@ TGI = {
     "CachedBatch": {"id": 1, "request_ids": 2, "size": 3, "max_tokens": 4},
     "GeneratedText": {"text": 1, "generated_tokens": 2, "finish_reason": 3, "seed": 4},
     "Tokens": {"ids": 1, "logprobs": 2, "texts": 3, "is_special": 4},
-    "Delta": {"request_id": 1, "prefill_tokens": 2, "tokens": 3, "generated_text": 4},
+    "Delta": {"request_id": 1, "prefill_tokens": 2, "tokens": 3, "generated_text": 4, "top_tokens": 5},
     "FilterRequest": {"batch_id": 1, "request_ids": 2},
     "FilterResponse": {"batch": 1},
     "PrefillRequest": {"batch": 1},
@@ -69,6 +69,7 @@ TGI_ENUMS = {
 OURS = {
     *("TokenIds", "Message", "PrefillShape", "DecodeShape", "ConcatenateRequest", "ConcatenateResponse"),
     *("GenerateRequest", "GenerateResponse", "TokenizeRequest", "TokenizeResponse", "PromptToken"),
+    *("MetricsRequest", "MetricsResponse", "Timings"),
 }
 FILES = (messages_pb2, backend_pb2, generation_pb2)
 MESSAGES: dict[str, Descriptor] = {

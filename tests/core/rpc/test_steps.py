@@ -165,7 +165,7 @@ async def test_bad_requests(tmp_path: Path) -> None:
         twice.batch.requests.append(twice.batch.requests[0])
         await refused(backend.Prefill(twice), invalid, r"`batch\.requests`")
         top_n = prefill({1: ONE})
-        top_n.batch.requests[0].top_n_tokens = 5
+        top_n.batch.requests[0].top_n_tokens = 21
         await refused(backend.Prefill(top_n), invalid, "`top_n_tokens`")
         negative = prefill({1: ONE})
         negative.batch.requests[0].parameters.temperature = -1

@@ -13,11 +13,21 @@ from typing import Any
 import pytest
 from runtime import __version__, demo
 from runtime.backend import Limits
+from runtime.budgets import Budgets
 from runtime.config import Settings
 from runtime.errors import BackendRefused, InvalidRequest, ModelRefused, StartupError
 from runtime.local import LocalRuntime
-from runtime.runtime import GenerateRequest, ImagePart, Readiness, StoppingParameters, TextPart
-from runtime.serve.assembly import build_runtime, limits_of, model_folder
+from runtime.model import FoundModel
+from runtime.runtime import (
+    FinishReason,
+    GenerateRequest,
+    ImagePart,
+    Readiness,
+    StoppingParameters,
+    TextPart,
+    TokensPart,
+)
+from runtime.serve.assembly import budgets_of, build_runtime, limits_of, model_of
 from support.plugin import install_plugin
 from support.serving import MODEL, ids, reply
 
@@ -30,7 +40,7 @@ def settings(**given: Any) -> Settings:
 @asynccontextmanager
 async def built(**given: Any) -> AsyncIterator[LocalRuntime]:
     """A runtime of these settings that is loaded."""
-    runtime = build_runtime(settings(**given))
+    runtime = build_runtime(settings(**given), FoundModel(MODEL, None))
     try:
         await asyncio.wrap_future(runtime.engine.loaded)
         yield runtime
@@ -64,9 +74,41 @@ def test_limits_of_the_operator() -> None:
     assert limits(positions=32768, max_total_tokens=8192).prefill_tokens == 8191
 
 
+def test_limits_of_the_guide() -> None:
+    """Its command computes four prompts together, and decodes four sequences."""
+    guide = settings(
+        max_input_tokens=4096, max_batch_prefill_tokens=16384, max_total_tokens=8192, max_batch_total_tokens=32768
+    )
+    found = limits_of(guide, replace(MODEL, max_positions=32768))
+    assert found == Limits(rows=4, context=8192, prefill_rows=4, prefill_tokens=4096)
+    assert budgets_of(guide, found) == Budgets(prefill_tokens=16384, total_tokens=32768)
+
+
+def test_rows_of_the_budgets() -> None:
+    """As many as fit at their longest; the operator's own number wins; prefills have no more rows than there are."""
+    assert limits(max_total_tokens=100, max_batch_total_tokens=399).rows == 3
+    assert limits(max_total_tokens=100, max_batch_total_tokens=399, max_batch_size=6).rows == 6
+    assert limits(max_total_tokens=100, max_batch_prefill_tokens=2 * 99).prefill_rows == 2
+    assert limits(max_total_tokens=100, max_batch_prefill_tokens=20 * 99).prefill_rows == 8
+    assert limits(max_input_length=500).prefill_tokens == 500
+
+
+def test_budgets_of_the_settings() -> None:
+    """Room for full batches unless given; the rest as it is."""
+    given = settings(waiting_served_ratio=1.5, max_waiting_tokens=3, queue_threshold_ms=0)
+    assert budgets_of(given, Limits(rows=2, context=100, prefill_rows=2, prefill_tokens=50)) == Budgets(
+        prefill_tokens=100, total_tokens=200, waiting_served_ratio=1.5, max_waiting_tokens=3, queue_threshold_ms=0
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
+        (
+            {"max_batch_prefill_tokens": 998},
+            "--max-batch-prefill-tokens 998 must be at least --max-input-tokens 999",
+        ),
+        ({"max_batch_total_tokens": 999}, "--max-batch-total-tokens 999 must be at least --max-total-tokens 1000"),
         ({"max_total_tokens": 1001}, "--max-total-tokens 1001 exceeds the 1000 positions of the model"),
         (
             {"max_total_tokens": 600, "max_input_tokens": 600},
@@ -82,10 +124,20 @@ def test_contradiction_names_both_values(given: dict[str, int], told: str) -> No
     assert error.value.message == told
 
 
-def test_model_folder() -> None:
-    """The name of the bundled model is short for its folder."""
-    assert model_folder("demo") == demo.MODEL
-    assert model_folder("models/llava") == Path("models/llava")
+def test_model_of_the_settings(tmp_path: Path) -> None:
+    """The name of the bundled model is short for its folder; a folder has no commit."""
+    shutil.copytree(demo.MODEL, tmp_path / "llava")
+    assert model_of(settings()) == FoundModel(MODEL, None)
+    assert model_of(settings(model_id=str(tmp_path / "llava"))).spec.path == tmp_path / "llava"
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_arithmetic")
+async def test_commit_of_the_model_is_told() -> None:
+    """Where it came from the hub."""
+    runtime = build_runtime(settings(), FoundModel(MODEL, "1" * 40))
+    assert (await runtime.info()).details["revision"] == "1" * 40
+    await runtime.aclose()
 
 
 @pytest.mark.anyio
@@ -99,6 +151,37 @@ async def test_a_runtime_that_answers() -> None:
     assert (info.model_id, info.backend, info.backend_version, info.device) == ("demo", "arithmetic", "1.0", "cpu")
     assert (info.max_total_tokens, info.max_input_tokens, info.max_batch_size) == (100, 99, 3)
     assert (info.max_concurrent_requests, info.version, info.vision) == (5, __version__, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_arithmetic")
+async def test_ids_in_place_of_text() -> None:
+    """Both ways; the ids that a tokenizer made give the same reply."""
+    request = GenerateRequest((TextPart("What shape is green?"),), stopping=StoppingParameters(4))
+    async with built() as runtime:
+        prompt = [token.id for token in await runtime.tokenize(request)]
+    written = replace(request, parts=(TextPart(",".join(map(str, prompt))),))
+    async with built(skip_tokenizer=True) as runtime:
+        answer = await reply(runtime, written)
+        with pytest.raises(InvalidRequest, match="token ids"):
+            await reply(runtime, request)
+    assert ids(answer) == [640, 680, 460, 620]
+    assert answer.completion is not None
+    assert answer.completion.text == "".join(token.text for token in answer.tokens) == ",640,680,460,620"
+
+
+@pytest.mark.anyio
+@pytest.mark.usefixtures("_arithmetic")
+async def test_end_of_sequence_can_be_ignored() -> None:
+    """For every request, not only those that ask for it."""
+    request = GenerateRequest((TokensPart((300,)),), stopping=StoppingParameters(3))
+    reasons = []
+    for ignored in (False, True):
+        async with built(ignore_eos=ignored) as runtime:
+            completion = (await reply(runtime, request)).completion
+            assert completion is not None
+            reasons.append(completion.finish_reason)
+    assert reasons == [FinishReason.EOS_TOKEN, FinishReason.LENGTH]
 
 
 PICTURE = (demo.PICTURES / "tall.png").read_bytes()
@@ -135,7 +218,7 @@ async def test_setting_for_stop_texts_is_enforced() -> None:
 async def test_unknown_backend() -> None:
     """Known before anything is loaded."""
     with pytest.raises(BackendRefused, match="there is no backend 'abacus'"):
-        build_runtime(settings(backend="abacus"))
+        build_runtime(settings(backend="abacus"), FoundModel(MODEL, None))
 
 
 BROKEN = {
@@ -157,8 +240,9 @@ async def test_broken_model_folder(file: str, content: str | None, told: str, tm
         (tmp_path / "broken" / file).unlink()
     else:
         (tmp_path / "broken" / file).write_text(content)
+    given = settings(model_id=str(tmp_path / "broken"))
     with pytest.raises(ModelRefused) as error:
-        build_runtime(settings(model_id=str(tmp_path / "broken")))
+        build_runtime(given, model_of(given))
     assert told in error.value.message
     assert str(tmp_path) not in error.value.message
     assert "\n" not in error.value.message
@@ -192,7 +276,7 @@ def runtime_backends():
     return [BackendSpec("{name}", "", "~=1.0", lambda: Availability(True), lambda model, limits: {loader})]
 """
     monkeypatch.syspath_prepend(install_plugin(tmp_path, name, f"{name}_loader", source))
-    runtime = build_runtime(settings(backend=name))
+    runtime = build_runtime(settings(backend=name), FoundModel(MODEL, None))
     try:
         with pytest.raises(BackendRefused) as error:
             await asyncio.wrap_future(runtime.engine.loaded)

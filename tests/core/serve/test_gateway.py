@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -38,6 +39,14 @@ class Lines(logging.Handler):
         while not (line := await asyncio.wait_for(self.written.get(), SECONDS)).startswith(start):
             pass
         return line.removeprefix(start)
+
+
+@pytest.fixture(autouse=True)
+async def _signals_as_they_were() -> AsyncIterator[None]:
+    """Let Ctrl-C end the tests again."""
+    yield
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().remove_signal_handler(number)
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -17,6 +19,7 @@ from runtime.errors import BackendError, ModelRefused, RuntimeServiceError, Star
 from runtime.remote import RemoteRuntime
 from runtime.serve.worker import run_worker
 from support.arithmetic import expected
+from support.hub_server import FILES, MODEL_ID, WEIGHTS, hub_server, use_hub
 from support.serving import ids, reply, tokens_request
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +32,14 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 def _arithmetic(arithmetic_plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the backend known."""
     monkeypatch.syspath_prepend(arithmetic_plugin)
+
+
+@pytest.fixture(autouse=True)
+async def _signals_as_they_were() -> AsyncIterator[None]:
+    """Let Ctrl-C end the tests again."""
+    yield
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().remove_signal_handler(number)
 
 
 @asynccontextmanager
@@ -76,6 +87,27 @@ async def test_model_that_cannot_be_served(tmp_path: Path) -> None:
     with pytest.raises(ModelRefused):
         await run_worker(settings, f"unix:{tmp_path / 'w'}", supervised=False)
     assert not (tmp_path / "w").exists()
+
+
+async def test_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is fetched beside the event loop; an order to stop does not wait for it."""
+    loop, halfway, go_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def wait(name: str) -> None:
+        if name == WEIGHTS:
+            loop.call_soon_threadsafe(halfway.set)
+            go_on.wait(20)
+
+    with hub_server(FILES) as hub:
+        use_hub(monkeypatch, hub)
+        hub.halfway = wait
+        settings = replace(SETTINGS, model_id=MODEL_ID, huggingface_hub_cache=str(tmp_path / "cache"))
+        running = asyncio.ensure_future(run_worker(settings, f"unix:{tmp_path / 'w'}", supervised=False))
+        await asyncio.wait_for(halfway.wait(), 20)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(running, 20)
+        assert not go_on.is_set()
+        go_on.set()
 
 
 async def test_address_that_cannot_be_served(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -58,3 +59,16 @@ def test_setting_up_again_does_not_double_lines(capsys: pytest.CaptureFixture[st
     set_up_logs("worker")
     logging.getLogger("runtime").info("once")
     assert capsys.readouterr().out.endswith("INFO worker: once\n")
+
+
+def test_json_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """One object a line, a failure's traceback within it."""
+    set_up_logs("serve", as_json=True)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger("runtime").exception("it %s", "failed")
+    told = json.loads(capsys.readouterr().out)
+    assert re.fullmatch(STAMP, told["timestamp"])
+    assert (told["level"], told["target"], told["message"]) == ("ERROR", "serve", "it failed")
+    assert told["exception"].startswith("Traceback")

@@ -1,4 +1,4 @@
-"""TGI's routes."""
+"""/generate, /generate_stream and /."""
 
 from __future__ import annotations
 
@@ -8,20 +8,23 @@ from typing import Any
 import pytest
 from runtime.errors import NotReady
 from runtime.http.app import create_app
+from runtime.http.options import HttpOptions
 from runtime.runtime import (
+    Candidate,
     Delta,
     FinishReason,
     GenerateRequest,
-    Health,
+    Grammar,
+    GrammarKind,
     ImageUrlPart,
-    Readiness,
+    PrefillToken,
     SamplingParameters,
     StoppingParameters,
     TextPart,
+    Token,
 )
 from support.asgi import Exchange, client
-from support.scripted import ScriptedRuntime, last, token
-from support.serving import info
+from support.scripted import InTurn, ScriptedRuntime, last, token
 
 pytestmark = pytest.mark.anyio
 
@@ -131,16 +134,38 @@ async def test_every_parameter_arrives() -> None:
                 "temperature": 0.5,
                 "top_k": 10,
                 "top_p": 0.9,
+                "typical_p": 0.8,
+                "repetition_penalty": 1.5,
+                "frequency_penalty": 0.25,
+                "watermark": True,
                 "seed": 2**64 - 1,
                 "max_new_tokens": 20,
                 "stop": ["x", "y"],
+                "truncate": 40,
+                "top_n_tokens": 5,
+                "decoder_input_details": True,
+                "grammar": {"type": "regex", "value": "a+"},
             },
         }
     )
     assert request == GenerateRequest(
         parts=(ImageUrlPart("data:image/png;base64,AAAA"), TextPart("What?")),
-        sampling=SamplingParameters(do_sample=True, temperature=0.5, top_k=10, top_p=0.9, seed=2**64 - 1),
+        sampling=SamplingParameters(
+            do_sample=True,
+            temperature=0.5,
+            top_k=10,
+            top_p=0.9,
+            typical_p=0.8,
+            repetition_penalty=1.5,
+            frequency_share=0.25,
+            watermark=True,
+            seed=2**64 - 1,
+        ),
         stopping=StoppingParameters(max_new_tokens=20, stop=("x", "y")),
+        truncate=40,
+        top_n_tokens=5,
+        prompt_logprobs=True,
+        grammar=Grammar(GrammarKind.REGEX, "a+"),
     )
 
 
@@ -148,32 +173,6 @@ async def test_tokens_to_generate() -> None:
     """100 by default as in TGI 2.3; null fills the context."""
     assert (await parsed({"inputs": "a"})).stopping.max_new_tokens == 100
     assert (await parsed({"inputs": "a", "parameters": {"max_new_tokens": None}})).stopping.max_new_tokens is None
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("best_of", 2),
-        ("repetition_penalty", 1.1),
-        ("frequency_penalty", 0.1),
-        ("typical_p", 0.9),
-        ("return_full_text", True),
-        ("truncate", 10),
-        ("watermark", True),
-        ("decoder_input_details", True),
-        ("top_n_tokens", 3),
-        ("grammar", {"type": "regex", "value": "a"}),
-        ("adapter_id", "b"),
-    ],
-)
-async def test_parameter_that_is_not_served(name: str, value: object) -> None:
-    """Refused by name rather than ignored."""
-    runtime = ScriptedRuntime()
-    async with client(runtime) as http:
-        answer = await http.post("/generate", json={"inputs": "a", "parameters": {name: value}})
-    assert answer.status_code == 422
-    assert answer.json()["error"] == f"Input validation error: `{name}` is not served yet; leave it out"
-    assert not runtime.requests
 
 
 async def test_values_that_ask_for_nothing_are_accepted() -> None:
@@ -201,63 +200,6 @@ async def test_values_that_ask_for_nothing_are_accepted() -> None:
     assert request == GenerateRequest(parts=(TextPart("a"),), stopping=StoppingParameters(100))
 
 
-async def test_top_k_of_0() -> None:
-    """Refused as TGI does, although 0 is the neutral value inside."""
-    async with client(ScriptedRuntime()) as http:
-        answer = await http.post("/generate", json={"inputs": "a", "parameters": {"top_k": 0}})
-    assert answer.status_code == 422
-    assert "`top_k` must be above 0" in answer.json()["error"]
-
-
-async def test_health() -> None:
-    """200 and nothing else when requests are served."""
-    async with client(ScriptedRuntime()) as http:
-        answer = await http.get("/health")
-    assert (answer.status_code, answer.content) == (200, b"")
-
-
-@pytest.mark.parametrize(
-    "runtime",
-    [
-        ScriptedRuntime(health=Health(Readiness.LOADING)),
-        ScriptedRuntime(health=Health(Readiness.FAILED, "no weights")),
-        ScriptedRuntime(NotReady("no worker")),
-    ],
-)
-async def test_unhealthy(runtime: ScriptedRuntime) -> None:
-    """Loading, failed or without a worker: TGI's body."""
-    async with client(runtime) as http:
-        answer = await http.get("/health")
-    assert answer.status_code == 503
-    assert answer.json() == {"error": "unhealthy", "error_type": "healthcheck"}
-
-
-async def test_info() -> None:
-    """TGI's names, and our own facts."""
-    async with client(ScriptedRuntime()) as http:
-        answer = await http.get("/info")
-    facts = info()
-    assert answer.json() == {
-        "model_id": "demo",
-        "model_sha": facts.model_digest,
-        "model_dtype": "bfloat16",
-        "model_device_type": "cpu",
-        "model_architecture": "LlavaNextForConditionalGeneration",
-        "model_pipeline_tag": "image-text-to-text",
-        "max_concurrent_requests": 16,
-        "max_input_tokens": 48,
-        "max_input_length": 48,
-        "max_total_tokens": 64,
-        "max_batch_size": 4,
-        "router": "vlm-runtime",
-        "version": "0",
-        "backend": "arithmetic",
-        "backend_version": "1.0",
-        "contract": "1.0",
-        "details": {},
-    }
-
-
 async def test_the_status_waits_for_the_first_token() -> None:
     """Nothing is sent while the first token may still turn out to be an error."""
     gate = asyncio.Event()
@@ -268,7 +210,109 @@ async def test_the_status_waits_for_the_first_token() -> None:
             async for delta in super().generate(request):
                 yield delta
 
-    exchange = Exchange(create_app(Slow(NotReady("gone")), 1000), "/generate_stream", {"inputs": "a"})
+    exchange = Exchange(create_app(Slow(NotReady("gone")), HttpOptions(1000)), "/generate_stream", {"inputs": "a"})
     await exchange.accepted()
     gate.set()
     assert await exchange.status() == 503
+
+
+CANDIDATES = (Candidate(7, " one", -0.5, False), Candidate(2, "</s>", float("-inf"), True))
+
+
+async def test_candidates_of_each_token() -> None:
+    """`top_tokens` in the details and in each event; JSON has no infinity."""
+    runtime = ScriptedRuntime(last("a", Token(7, " one", -0.5, False, CANDIDATES)))
+    body = {"inputs": "a", "parameters": {"details": True, "top_n_tokens": 2}}
+    async with client(runtime) as http:
+        whole = (await http.post("/generate", json=body)).text
+        stream = (await http.post("/generate_stream", json=body)).text
+    never = '{"id":2,"text":"</s>","logprob":null,"special":true}'
+    assert f'"tokens":[{TOKEN_7}],"top_tokens":[[{TOKEN_7},{never}]]}}' in whole
+    assert f'"token":{TOKEN_7},"top_tokens":[{TOKEN_7},{never}],"generated_text":"a"' in stream
+
+
+async def test_prompt_details() -> None:
+    """They imply details; nothing precedes the first token, so its log-probability is null."""
+    prompt = (PrefillToken(1, "<s>", None), PrefillToken(9, "a", -0.25))
+    runtime = ScriptedRuntime(Delta((token(" one"),), prefill=prompt), last(" one", token("")))
+    async with client(runtime) as http:
+        answer = await http.post("/generate", json={"inputs": "a", "parameters": {"decoder_input_details": True}})
+    assert answer.json()["details"]["prefill"] == [
+        {"id": 1, "text": "<s>", "logprob": None},
+        {"id": 9, "text": "a", "logprob": -0.25},
+    ]
+    assert runtime.requests[0].prompt_logprobs
+
+
+async def test_best_of() -> None:
+    """The reply of the highest mean wins, here -0.5 over (-0.25 - 1) / 2; the others stand in its details."""
+    short = last("short", Token(7, "short", -0.5, False), seed=1)
+    long = last("longer", Token(8, "long", -0.25, False), Token(9, "er", -1.0, False), seed=2)
+    runtime = InTurn((long,), (short,))
+    body = {"inputs": "a", "parameters": {"best_of": 2, "do_sample": True, "details": True}}
+    async with client(runtime) as http:
+        answer = await http.post("/generate", json=body)
+    assert answer.json()["generated_text"] == "short"
+    details = answer.json()["details"]
+    assert (details["seed"], [each["id"] for each in details["tokens"]]) == (1, [7])
+    (other,) = details["best_of_sequences"]
+    assert list(other) == ["generated_text", "finish_reason", "generated_tokens", "seed", "prefill", "tokens"]
+    assert (other["generated_text"], other["seed"], [each["id"] for each in other["tokens"]]) == ("longer", 2, [8, 9])
+    assert [request.sampling.seed for request in runtime.requests] == [None, None]
+    assert answer.headers["x-generated-tokens"] == "6"
+    assert answer.headers["x-prompt-tokens"] == "5"
+
+
+async def test_best_of_fails_as_a_whole() -> None:
+    """One reply that fails ends the other."""
+    runtime = InTurn((Delta((token("a"),)), last("a", token("a"))), (NotReady("gone"),))
+    async with client(runtime) as http:
+        answer = await http.post("/generate", json={"inputs": "a", "parameters": {"best_of": 2, "do_sample": True}})
+    assert answer.status_code == 503
+    assert runtime.closed == 2
+
+
+async def test_full_text() -> None:
+    """The prompt as it came, picture included, before the reply; in streams too."""
+    inputs = "![](data:image/png;base64,AAAA)What?"
+    body = {"inputs": inputs, "parameters": {"return_full_text": True}}
+    async with client(ScriptedRuntime(*REPLY)) as http:
+        whole = (await http.post("/generate", json=body)).json()
+        stream = (await http.post("/generate_stream", json=body)).text
+    assert whole == {"generated_text": inputs + " one two"}
+    assert f'"generated_text":"{inputs} one two"' in stream
+
+
+async def test_compatible_route() -> None:
+    """A list of one, or a stream, as the body says."""
+    async with client(ScriptedRuntime(*REPLY)) as http:
+        whole = await http.post("/", json={"inputs": "a"})
+        stream = await http.post("/", json={"inputs": "a", "stream": True})
+        same = await http.post("/generate_stream", json={"inputs": "a"})
+    assert whole.content == b'[{"generated_text":" one two"}]'
+    assert stream.content == same.content
+
+
+async def test_compatible_route_repeats_the_prompt_for_a_text_model() -> None:
+    """As TGI does where the model's task is text generation, unless told otherwise."""
+    runtime = ScriptedRuntime(*REPLY, vision=False)
+    async with client(runtime) as http:
+        default = (await http.post("/", json={"inputs": "a"})).json()
+        without = (await http.post("/", json={"inputs": "a", "parameters": {"return_full_text": False}})).json()
+        elsewhere = (await http.post("/generate", json={"inputs": "a"})).json()
+    assert (default, without) == ([{"generated_text": "a one two"}], [{"generated_text": " one two"}])
+    assert elsewhere == {"generated_text": " one two"}
+
+
+@pytest.mark.parametrize(
+    ("grammar", "kind", "value"),
+    [
+        ({"type": "json", "value": {"properties": {}}}, GrammarKind.JSON_SCHEMA, '{"properties": {}}'),
+        ({"type": "json_object", "value": '{"type":"object"}'}, GrammarKind.JSON_SCHEMA, '{"type":"object"}'),
+        ({"type": "regex", "value": "[ab]"}, GrammarKind.REGEX, "[ab]"),
+    ],
+)
+async def test_grammars(grammar: object, kind: GrammarKind, value: str) -> None:
+    """TGI's forms: a schema as object or text, or a regular expression."""
+    request = await parsed({"inputs": "a", "parameters": {"grammar": grammar}})
+    assert request.grammar == Grammar(kind, value)

@@ -1,0 +1,154 @@
+"""`runtime env`: what every knob comes to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+from click.core import ParameterSource
+
+from runtime.cli.options import foreign_options, ignored_flags, knob_options
+from runtime.cli.running import one_line_errors
+from runtime.compatibility import DEVICE_VARIABLES, parsed, warnings_of
+from runtime.config import Settings
+from runtime.knobs import KNOBS, Knob, Value
+
+if TYPE_CHECKING:
+    from runtime.backend import ModelSpec
+
+MASK: Final = "********"
+DERIVED: Final = (
+    "max_input_tokens",
+    "max_total_tokens",
+    "max_batch_size",
+    "max_batch_prefill_tokens",
+    "max_batch_total_tokens",
+)
+"""Follow from each other and the model when they are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table."""
+
+    name: str
+    value: Value
+    """None: not set, or not known before the model is there."""
+    source: str
+    """`flag`, `environment NAME`, `default` or `derived`."""
+    meaning: str
+    effective: bool
+    reason: str
+    """Why it has no effect."""
+
+
+@click.command("env")
+@knob_options("gateway", "worker", required=False)
+@foreign_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def env(as_json: bool, **values: Value) -> None:
+    """Show what every setting comes to, where it comes from and whether it has an effect.
+
+    Takes the options of `runtime serve` and starts nothing. What follows from a model is shown for one in a folder.
+    """
+    with one_line_errors("env"):
+        settings = Settings.of(**values)
+        settings.check()
+        warnings = [*ignored_flags(), *warnings_of(os.environ)]
+        model = _model(settings)
+        entries = [*_knob_entries(settings, model), *_device_entries(settings.backend)]
+    if as_json:
+        click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
+    else:
+        _print_table(entries)
+    for line in warnings:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _model(settings: Settings) -> ModelSpec | None:
+    """Return the model when it is on this machine for sure."""
+    if not settings.model_id or not (settings.model_id == "demo" or Path(settings.model_id).is_dir()):
+        return None
+    from runtime.serve.assembly import model_of
+
+    return model_of(settings).spec
+
+
+def _knob_entries(settings: Settings, model: ModelSpec | None) -> Iterator[Entry]:
+    derived = {} if model is None else _derived(settings, model)
+    reasons = _reasons(settings, model)
+    for knob in KNOBS:
+        value, source = getattr(settings, knob.name), _source(knob)
+        if value is None and knob.name in DERIVED:
+            value, source = derived.get(knob.name), "derived"
+        if knob.secret and value is not None:
+            value = MASK
+        reason = reasons.get(knob.name, "")
+        yield Entry(knob.name, value, source, knob.meaning, not reason, reason)
+
+
+def _source(knob: Knob) -> str:
+    source = click.get_current_context().get_parameter_source(knob.name)
+    if source is ParameterSource.ENVIRONMENT:
+        return f"environment {knob.environment}"
+    return "flag" if source is ParameterSource.COMMANDLINE else "default"
+
+
+def _derived(settings: Settings, model: ModelSpec) -> Mapping[str, int]:
+    from runtime.serve.assembly import budgets_of, limits_of
+
+    limits = limits_of(settings, model)
+    budgets = budgets_of(settings, limits)
+    values = (limits.prefill_tokens, limits.context, limits.rows, budgets.prefill_tokens, budgets.total_tokens)
+    return dict(zip(DERIVED, values, strict=True))
+
+
+def _reasons(settings: Settings, model: ModelSpec | None) -> Mapping[str, str]:
+    """Return why knobs have no effect, by their names."""
+    from runtime.plugins import find_backends
+
+    reasons = {}
+    found = {backend.name: backend for backend in find_backends()}
+    if settings.backend not in found:
+        reasons["backend"] = "there is no such backend; see `runtime backends`"
+    elif not found[settings.backend].availability.ok:
+        reasons["backend"] = found[settings.backend].availability.reason
+    if model is not None:
+        reasons |= dict.fromkeys(("revision", "huggingface_hub_cache"), "the model is a folder")
+    if model is not None and model.images is None:
+        reasons |= dict.fromkeys(("max_images", "max_image_bytes", "max_image_pixels"), "the model takes no pictures")
+    return reasons
+
+
+def _device_entries(backend: str) -> Iterator[Entry]:
+    for variable in DEVICE_VARIABLES:
+        given = os.environ.get(variable.environment)
+        value = parsed(variable, given) if given else variable.default
+        source = f"environment {variable.environment}" if given else "default"
+        reason = f"{variable.reason} (for a {variable.reader}; backend {backend} reads no such variable)"
+        yield Entry(variable.environment, value, source, variable.meaning, False, reason)
+
+
+def _print_table(entries: list[Entry]) -> None:
+    rows = [("NAME", "VALUE", "SOURCE", "EFFECTIVE", "MEANING")]
+    for entry in entries:
+        effective = "yes" if entry.effective else "no"
+        meaning = entry.meaning if entry.effective else f"{entry.meaning} No effect: {entry.reason}."
+        rows.append((entry.name, _written(entry.value), entry.source, effective, meaning))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        click.echo("  ".join([*cells, row[4]]))
+
+
+def _written(value: Value) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) or "-" if isinstance(value, tuple) else str(value)

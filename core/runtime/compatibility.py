@@ -1,0 +1,205 @@
+"""What operators of TGI set and this runtime does not heed: told at the start, or refused where silence would mislead.
+
+The one file of core that spells names of devices: they are part of what others called their switches.
+Sources: the launcher's flags of TGI 2.3.1 to 3.3, and the table of variables in the guide of TGI-Gaudi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from runtime.errors import StartupError
+from runtime.knobs import KNOBS
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceVariable:
+    """An environment variable for a part that is not there; a wrong value is refused all the same."""
+
+    environment: str
+    type: type[bool] | type[int]
+    default: bool | int
+    """Of the guide."""
+    meaning: str
+    reader: str
+    """Who would read it."""
+    reason: str
+    """Why it has no effect."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignFlag:
+    """A flag of TGI's launcher that this runtime does not serve."""
+
+    flag: str
+    reason: str
+    takes_value: bool = True
+    refused: bool = False
+    """Whether ignoring it would give other results than the operator asked for."""
+    harmless: tuple[str, ...] = ()
+    """Values that ask for what this runtime does anyway."""
+
+    @property
+    def environment(self) -> str | None:
+        """Its twin; ENV is too common a name to be read as TGI's."""
+        return None if self.flag == "--env" else self.flag.removeprefix("--").replace("-", "_").upper()
+
+
+BACKEND: Final = "backend"
+PLANNER: Final = "shape planner"
+NO_GRAPHS: Final = "no installed backend records graphs"
+NO_KERNEL: Final = "the backend chooses its own attention kernel"
+NO_BUCKETS: Final = "shapes are not planned yet; backends get batches as they are"
+
+DEVICE_VARIABLES: Final = (
+    DeviceVariable("ENABLE_HPU_GRAPH", bool, True, "Record device graphs.", BACKEND, NO_GRAPHS),
+    DeviceVariable("LIMIT_HPU_GRAPH", bool, False, "Record no graphs of prefills.", BACKEND, NO_GRAPHS),
+    DeviceVariable("USE_FLASH_ATTENTION", bool, False, "Use the fused attention kernel.", BACKEND, NO_KERNEL),
+    DeviceVariable(
+        "FLASH_ATTENTION_RECOMPUTE", bool, False, "Let that kernel recompute in prefills.", BACKEND, NO_KERNEL
+    ),
+    DeviceVariable("BATCH_BUCKET_SIZE", int, 8, "Round decode batches up to a multiple.", PLANNER, NO_BUCKETS),
+    DeviceVariable("PREFILL_BATCH_BUCKET_SIZE", int, 4, "Round prefill batches up to a multiple.", PLANNER, NO_BUCKETS),
+    DeviceVariable("PAD_SEQUENCE_TO_MULTIPLE_OF", int, 128, "Pad prompts to a multiple.", PLANNER, NO_BUCKETS),
+    DeviceVariable(
+        "WARMUP_ENABLED",
+        bool,
+        True,
+        "Run every shape before the first request.",
+        PLANNER,
+        "shapes are not planned yet; the server starts without a warm-up",
+    ),
+)
+
+ONE_DEVICE: Final = "a model is served on one device"
+NO_SHARDS: Final = "there is one worker and no process group"
+NO_ADAPTERS: Final = "adapters are not applied"
+NO_TRACES: Final = "no traces are sent"
+NO_TUNNEL: Final = "no tunnel is opened; put a proxy in front of the server"
+
+FOREIGN_FLAGS: Final = (
+    ForeignFlag("--num-shard", ONE_DEVICE, refused=True, harmless=("1",)),
+    ForeignFlag("--sharded", ONE_DEVICE, refused=True, harmless=("false", "False")),
+    ForeignFlag("--quantize", "weights are served as the checkpoint has them; choose another checkpoint", refused=True),
+    ForeignFlag("--kv-cache-dtype", "the cache has the dtype of the model", refused=True, harmless=("auto",)),
+    ForeignFlag("--speculate", "there is no speculative decoding", refused=True, harmless=("0",)),
+    ForeignFlag("--lora-adapters", NO_ADAPTERS, refused=True),
+    ForeignFlag("--rope-scaling", "positions are scaled as config.json says", refused=True),
+    ForeignFlag("--rope-factor", "positions are scaled as config.json says", refused=True),
+    ForeignFlag("--tokenizer-config-path", "the model's own tokenizer_config.json is used", refused=True),
+    ForeignFlag("--trust-remote-code", "code of models is never run", takes_value=False, refused=True),
+    ForeignFlag("--dtype", "weights are served in the dtype of the checkpoint"),
+    ForeignFlag("--cuda-graphs", NO_GRAPHS),
+    ForeignFlag("--cuda-memory-fraction", "the backend decides on its memory"),
+    ForeignFlag("--disable-custom-kernels", NO_KERNEL, takes_value=False),
+    ForeignFlag("--shard-uds-path", NO_SHARDS),
+    ForeignFlag("--master-addr", NO_SHARDS),
+    ForeignFlag("--master-port", NO_SHARDS),
+    ForeignFlag("--weights-cache-override", "use --huggingface-hub-cache"),
+    ForeignFlag("--watermark-gamma", "it is 0.5", harmless=("0.5",)),
+    ForeignFlag("--watermark-delta", "it is 2.0", harmless=("2", "2.0")),
+    ForeignFlag("--disable-grammar-support", "grammars cannot be turned off", takes_value=False),
+    ForeignFlag("--enable-prefill-logprobs", "requests choose with decoder_input_details", takes_value=False),
+    ForeignFlag("--otlp-endpoint", NO_TRACES),
+    ForeignFlag("--otlp-service-name", NO_TRACES),
+    ForeignFlag("--usage-stats", "no usage is reported to anybody", harmless=("off",)),
+    ForeignFlag("--prometheus-port", "metrics are on /metrics of --port"),
+    ForeignFlag("--graceful-termination-timeout", "running replies get 5 seconds"),
+    ForeignFlag("--max-image-fetch-size", "pictures are not fetched; see --max-image-bytes"),
+    ForeignFlag("--ngrok", NO_TUNNEL, takes_value=False),
+    ForeignFlag("--ngrok-authtoken", NO_TUNNEL),
+    ForeignFlag("--ngrok-edge", NO_TUNNEL),
+    ForeignFlag("--env", "see `runtime env`", takes_value=False),
+)
+
+FOREIGN_VARIABLES: Final = {
+    "BASE_IMAGE_TOKENS": NO_BUCKETS,
+    "QUANT_CONFIG": "weights are served as the checkpoint has them",
+    "USE_PREFIX_CACHING": "no prefixes are kept",
+    "ATTENTION": NO_KERNEL,
+    "LOG_LEVEL": "everything from INFO on is logged",
+    "DUMP_STACK": "errors never hold a stack",
+    "GRAPH_VISUALIZATION": NO_GRAPHS,
+    "DBG_TRACE_FILENAME": NO_TRACES,
+    "PROF_STEP": "there is no profiler",
+}
+"""Variables of TGI without a flag."""
+
+KNOWN_TO_OTHERS: Final = (
+    "HF_TOKEN",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_HUB_ENABLE_HF_TRANSFER",
+    "HABANA_VISIBLE_DEVICES",
+    "PT_HPU_LAZY_MODE",
+    "PT_HPU_ENABLE_LAZY_COLLECTIVES",
+    "OMPI_MCA_btl_vader_single_copy_mechanism",
+)
+"""Variables that libraries below read, and so no misspellings of ours."""
+
+WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def warnings_of(environment: Mapping[str, str]) -> list[str]:
+    """Return a line for each variable that looks meant for us and has no effect.
+
+    Raises StartupError for a device variable of a wrong value. Flags' twins are read with the flags.
+    """
+    lines = []
+    for variable in DEVICE_VARIABLES:
+        if environment.get(variable.environment):
+            parsed(variable, environment[variable.environment])
+            lines.append(f"{variable.environment} has no effect: {variable.reason}")
+    for name, reason in FOREIGN_VARIABLES.items():
+        if environment.get(name):
+            lines.append(f"{name} has no effect: {reason}")
+    known = frozenset(known_variables())
+    for name in sorted(environment.keys() - known):
+        near = next((other for other in sorted(known) if _is_near(name, other)), None)
+        if near is not None:
+            lines.append(f"{name} has no effect: there is no such variable; did you mean {near}?")
+    return lines
+
+
+def parsed(variable: DeviceVariable, text: str) -> bool | int:
+    """Return the value of a variable; StartupError names it."""
+    if variable.type is bool:
+        if text.lower() not in WORDS:
+            raise StartupError(
+                f"the environment variable {variable.environment} is {text[:20]!r}; set it to true or false"
+            )
+        return WORDS[text.lower()]
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= 2**30):
+        raise StartupError(
+            f"the environment variable {variable.environment} is {text[:20]!r}; set it to a positive integer"
+        )
+    return int(text)
+
+
+def known_variables() -> Iterator[str]:
+    """Yield the name of every variable that means something to us, TGI or the libraries below."""
+    yield from (knob.environment for knob in KNOBS)
+    yield from (variable.environment for variable in DEVICE_VARIABLES)
+    yield from (flag.environment for flag in FOREIGN_FLAGS if flag.environment is not None)
+    yield from FOREIGN_VARIABLES
+    yield from KNOWN_TO_OTHERS
+
+
+def _is_near(name: str, known: str) -> bool:
+    """Whether `name` may be `known` misspelt; short names are too often something else."""
+    most = 0 if len(known) < 8 else 1 if len(known) < 12 else 2
+    return abs(len(name) - len(known)) <= most and _distance(name, known) <= most
+
+
+def _distance(left: str, right: str) -> int:
+    """Return Levenshtein's distance."""
+    above: Iterable[int] = range(len(right) + 1)
+    for row, letter in enumerate(left, 1):
+        previous, current = list(above), [row]
+        for column, other in enumerate(right, 1):
+            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (letter != other)))
+        above = current
+    return list(above)[-1]

@@ -1,0 +1,143 @@
+"""`runtime env`; how flags and variables are resolved is in tests/core/test_config.py."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from runtime import demo
+from runtime.cli import main
+from runtime.compatibility import DEVICE_VARIABLES, FOREIGN_FLAGS, ForeignFlag, known_variables
+from runtime.knobs import KNOBS
+
+GUIDE = [
+    *("--max-input-tokens", "4096", "--max-batch-prefill-tokens", "16384"),
+    *("--max-total-tokens", "8192", "--max-batch-total-tokens", "32768"),
+]
+"""The flags of the guide's command."""
+
+GUIDE_VARIABLES = {
+    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
+    "TEXT_GENERATION_SERVER_IGNORE_EOS_TOKEN": "true",
+    "PT_HPU_ENABLE_LAZY_COLLECTIVES": "true",
+    "HF_HUB_ENABLE_HF_TRANSFER": "1",
+    "ENABLE_HPU_GRAPH": "true",
+    "LIMIT_HPU_GRAPH": "true",
+    "USE_FLASH_ATTENTION": "true",
+    "FLASH_ATTENTION_RECOMPUTE": "true",
+    "PREFILL_BATCH_BUCKET_SIZE": "1",
+    "BATCH_BUCKET_SIZE": "1",
+}
+DEVICE = {variable.environment for variable in DEVICE_VARIABLES}
+
+
+def run(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> Result:
+    """The command, with no variable we know in the environment but those given."""
+    cleared: dict[str, str | None] = dict.fromkeys(known_variables())
+    return CliRunner(env={**cleared, **environment}).invoke(main, ["env", *arguments])
+
+
+def entries(result: Result) -> dict[str, dict[str, Any]]:
+    """What the command printed as JSON, by name."""
+    assert result.exit_code == 0, result.output
+    return {entry["name"]: entry for entry in json.loads(result.stdout)}
+
+
+@pytest.fixture
+def long_model(tmp_path: Path) -> str:
+    """The demo model with as many positions as LLaVA-NeXT on Mistral has."""
+    shutil.copytree(demo.MODEL, tmp_path / "long")
+    config = json.loads((tmp_path / "long" / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 32768
+    (tmp_path / "long" / "config.json").write_text(json.dumps(config))
+    return str(tmp_path / "long")
+
+
+def test_every_knob_and_every_variable_of_the_guide() -> None:
+    """In the order of the tables."""
+    names = [*(knob.name for knob in KNOBS), *(variable.environment for variable in DEVICE_VARIABLES)]
+    assert list(entries(run("--json"))) == names
+
+
+def test_sources() -> None:
+    """Of a flag, a variable, a default, and what follows from the model."""
+    shown = entries(run("--json", "--model-id", "demo", "--max-images", "3", environment={"MAX_BEST_OF": "7"}))
+    told = {name: (entry["value"], entry["source"]) for name, entry in shown.items()}
+    assert told["max_images"] == (3, "flag")
+    assert told["max_best_of"] == (7, "environment MAX_BEST_OF")
+    assert told["port"] == (3000, "default")
+    assert told["max_total_tokens"] == (2048, "derived")
+    assert told["max_batch_total_tokens"] == (8 * 2048, "derived")
+
+
+def test_command_of_the_guide(long_model: str) -> None:
+    """Four sequences decode together; what it sets for a device is told to have no effect."""
+    result = run("--json", "--model-id", long_model, *GUIDE, environment=GUIDE_VARIABLES)
+    shown = entries(result)
+    assert (shown["max_batch_size"]["value"], shown["max_batch_size"]["source"]) == (4, "derived")
+    assert shown["max_batch_prefill_tokens"]["value"] == 16384
+    assert (shown["ignore_eos"]["value"], shown["ignore_eos"]["effective"]) == (True, True)
+    assert (shown["BATCH_BUCKET_SIZE"]["value"], shown["BATCH_BUCKET_SIZE"]["effective"]) == (1, False)
+    assert {line.split()[1] for line in result.stderr.splitlines()} == DEVICE & GUIDE_VARIABLES.keys()
+
+
+def test_without_a_model() -> None:
+    """What follows from it is left open; the rest is shown."""
+    shown = entries(run("--json"))
+    assert (shown["max_total_tokens"]["value"], shown["max_total_tokens"]["source"]) == (None, "derived")
+
+
+def test_what_has_no_effect() -> None:
+    """With the reason."""
+    shown = entries(run("--json", "--model-id", "demo", "--backend", "abacus"))
+    ineffective = {name for name, entry in shown.items() if not entry["effective"]}
+    assert ineffective == {"revision", "huggingface_hub_cache", "backend", *DEVICE}
+    assert all(shown[name]["reason"] for name in ineffective)
+
+
+@pytest.mark.parametrize("form", [["--json"], []], ids=["json", "table"])
+def test_secrets_are_masked(form: list[str]) -> None:
+    """Whether they come from a flag or from the environment."""
+    for result in (run(*form, "--api-key", "hunter2"), run(*form, environment={"API_KEY": "hunter2"})):
+        assert result.exit_code == 0
+        assert "hunter2" not in result.output
+        assert "********" in result.output
+
+
+def test_table() -> None:
+    """A heading, and one line each."""
+    heading, *lines = run("--model-id", "demo", environment={"PORT": "80"}).stdout.splitlines()
+    assert heading.split() == ["NAME", "VALUE", "SOURCE", "EFFECTIVE", "MEANING"]
+    assert len(lines) == len(KNOBS) + len(DEVICE_VARIABLES)
+    (port,) = [line for line in lines if line.startswith("port ")]
+    assert port.split()[:5] == ["port", "80", "environment", "PORT", "yes"]
+
+
+def test_contradiction_is_one_line() -> None:
+    """As when `runtime serve` is given it."""
+    result = run("--max-input-tokens", "9", "--max-total-tokens", "9")
+    told = "runtime env: --max-input-tokens 9 must be below --max-total-tokens 9\n"
+    assert (result.exit_code, result.stderr) == (1, told)
+
+
+@pytest.mark.parametrize("flag", FOREIGN_FLAGS, ids=lambda flag: flag.flag)
+def test_flags_of_others(flag: ForeignFlag) -> None:
+    """Refused or ignored, with the reason; so are their variables."""
+    ways: list[tuple[list[str], dict[str, str], str]] = [
+        ([flag.flag, "4"] if flag.takes_value else [flag.flag], {}, flag.flag)
+    ]
+    if flag.environment is not None:
+        ways.append(([], {flag.environment: "4" if flag.takes_value else "true"}, flag.environment))
+    for arguments, environment, name in ways:
+        result = run(*arguments, environment=environment)
+        assert result.exit_code == (2 if flag.refused else 0)
+        start = f"Error: {name} is not supported: " if flag.refused else f"warning: {name} has no effect: "
+        assert result.stderr.splitlines()[-1].startswith(start + flag.reason)
+    for value in flag.harmless:
+        assert run(flag.flag, value).stderr == ""
