@@ -23,7 +23,8 @@ $(VENV)/.done: setup.cfg pyproject.toml requirements-torch.txt
 $(VENV4)/.done: setup.cfg pyproject.toml requirements-torch.txt
 	$(PYTHON) -m venv $(VENV4)
 	$(VENV4)/bin/pip install --quiet --disable-pip-version-check -r requirements-torch.txt
-	$(VENV4)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' 'transformers==4.55.4'
+	$(VENV4)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]' 'transformers==4.55.4' \
+		'text-generation==0.7.0'
 	@touch $@
 
 demo: setup  ## Serve the bundled model and ask it about a picture.
@@ -40,7 +41,7 @@ test-slow: setup  ## Run the tests that take minutes.
 
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
 	$(VENV4)/bin/python -m pytest -m 'not slow' tests/core/prompt tests/core/model \
-		tests/plugins tests/end_to_end/test_demo_model.py
+		tests/plugins tests/end_to_end/test_demo_model.py tests/clients/test_text_generation.py
 
 check: setup  ## Lint, check format and types.
 	$(BIN)/ruff check .

@@ -38,6 +38,7 @@ from runtime.sampling.stopping import StopRule
 from runtime.scheduler import Scheduler
 from runtime.slots import SlotTable
 from runtime.stepper import is_final
+from runtime.telemetry.metrics import Metrics
 
 MODEL: Final = read_model(demo.MODEL)
 PROMPT: Final = tuple(range(400, 432))
@@ -132,7 +133,8 @@ def run(rows: int, steps: int, waiting: int, profile: cProfile.Profile | None = 
                 profile.disable()
             done.set()
 
-    engine = Engine(load, deliver, lease_idle_seconds=300)
+    metrics = Metrics(limits.prefill_tokens, limits.context)
+    engine = Engine(load, deliver, lease_idle_seconds=300, metrics=metrics)
     for key in range(rows + waiting):
         engine.submit(_row(key, tokenizer, steps))
     parts: list[tuple[str, object, str]] = [

@@ -110,6 +110,7 @@ class Engine:
             while not self._stopping:
                 self._take_commands()
                 self._step()
+                self._metrics.tell_rows(self._slots, waiting=len(self._rows) - self._scheduler.running_count)
             self._end(NotReady("the server is stopping"))
         except Exception as error:  # a bug of ours: every waiter must hear of it, and the process must not go on
             log.exception("the device thread died")
@@ -196,7 +197,6 @@ class Engine:
             if is_final(outcome):
                 self._remove(row.key)
         self._deliver(step.outcomes)
-        self._metrics.tell_rows(self._slots, waiting=len(self._rows) - self._scheduler.running_count)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
         for row in rows:

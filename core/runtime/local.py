@@ -96,6 +96,7 @@ class LocalRuntime:
         with watched(self._metrics) as watch, self._admission():
             mailbox = Mailbox()
             row = await self._row(request, mailbox.put)
+            watch.admitted(row.stop_rule.max_new_tokens)
             self.engine.submit(row)
             try:
                 self._check_ready()  # the engine may have ended while the prompt was prepared

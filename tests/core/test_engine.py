@@ -282,7 +282,7 @@ async def test_stopping_fails_running_requests() -> None:
         stream = runtime.generate(tokens_request([1, 500], 60))
         await anext(stream)
         closing = asyncio.ensure_future(runtime.aclose())
-        while runtime.engine._inbox.empty() and not closing.done():  # noqa: ASYNC110
+        while runtime.engine._inbox.empty() and not runtime.engine._stopping:  # noqa: ASYNC110
             await asyncio.sleep(0)  # until the order to stop is given: the gate would let the stream end before
         backend.gate.release(60)
         with pytest.raises(NotReady):

@@ -99,6 +99,7 @@ async def test_metrics_count_requests_and_steps() -> None:
     assert 'tgi_batch_inference_success{method="prefill"} 2.0' in lines
     assert 'tgi_batch_inference_success{method="decode"} 4.0' in lines
     assert "tgi_request_generated_tokens_sum 6.0" in lines
+    assert "tgi_request_max_new_tokens_sum 6.0" in lines
     assert "tgi_queue_size 0.0" in lines
     assert "runtime_time_to_first_token_seconds_count 2.0" in lines
     assert answer.completion is not None

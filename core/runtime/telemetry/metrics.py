@@ -78,9 +78,6 @@ class Metrics:
         self.step_duration = duration("tgi_batch_inference_duration", "Whole steps, seconds.", "method")
         self.forward_duration = duration("tgi_batch_forward_duration", "In the backend's hook, seconds.", "method")
         self.decode_duration = duration("tgi_batch_decode_duration", "Choosing and text, seconds.", "method")
-        self.filter_duration = duration("tgi_batch_filter_duration", "Dropping finished rows, seconds.", "method")
-        self.concat_count = counter("tgi_batch_concat", "Prefills that joined running rows.", "reason")
-        self.concat_duration = duration("tgi_batch_concat_duration", "Concatenating, seconds.", "method")
         self.time_to_first_token = duration("runtime_time_to_first_token_seconds", "From arrival, seconds.")
         self.inter_token_latency = duration("runtime_inter_token_latency_seconds", "Between two tokens, seconds.")
         self.rows_used = self._gauge("runtime_rows_used", "Slots that hold a sequence.")
@@ -88,11 +85,6 @@ class Metrics:
         self.padding_share = self._histogram(
             "runtime_prefill_padding_share", "Share of padding in each prefill.", SHARES
         )
-        self.picture_duration = duration(
-            "runtime_picture_duration_seconds", "Work on the pictures of a request, by stage, seconds.", "stage"
-        )
-        self.picture_tokens = counter("runtime_picture_tokens", "Prompt tokens that pictures took.")
-        self.pictures = counter("runtime_pictures", "Pictures decoded.")
 
     def tell_rows(self, slots: Slots, waiting: int) -> None:
         """Set the gauges of who holds what."""

@@ -19,6 +19,10 @@ class RequestWatch:
         self._arrived = self._last = time.monotonic()
         self._started = False
 
+    def admitted(self, max_new_tokens: int) -> None:
+        """Record what an accepted request asks for."""
+        self._metrics.max_new_tokens.observe(max_new_tokens)
+
     def delta(self, delta: Delta) -> None:
         """Record new tokens, and with the last of them the whole request."""
         now = time.monotonic()
