@@ -100,9 +100,8 @@ async def _collected(runtime: Runtime, requests: Sequence[GenerateRequest]) -> S
 
 
 def _joined(deltas: Sequence[Delta]) -> Reply:
-    completion = deltas[-1].completion if deltas else None
-    if completion is None:
-        raise RuntimeError("a reply ended without its completion")
+    completion = deltas[-1].completion
+    assert completion is not None
     tokens = tuple(token for delta in deltas for token in delta.tokens)
     return Reply(tokens, completion, tuple(token for delta in deltas for token in delta.prefill))
 
@@ -115,7 +114,12 @@ async def _interleaved(
     runtime: Runtime, requests: Sequence[GenerateRequest]
 ) -> AsyncGenerator[tuple[int, Delta], None]:
     """Yield the events of all replies as they come, each with the index of its request."""
-    streams = [runtime.generate(request) for request in requests]
+    if len(requests) == 1:  # the common case needs no task for each event
+        async with aclosing(_to_the_end(runtime, requests[0])) as deltas:
+            async for delta in deltas:
+                yield 0, delta
+        return
+    streams = [_to_the_end(runtime, request) for request in requests]
     coming: dict[asyncio.Task[Delta], int] = {}
 
     def expect(index: int) -> None:
@@ -140,8 +144,15 @@ async def _interleaved(
             await stream.aclose()
 
 
+async def _to_the_end(runtime: Runtime, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+    """Yield the events of a reply up to its completion, which must come."""
+    async with aclosing(runtime.generate(request)) as deltas:
+        async for delta in deltas:
+            yield delta
+            if delta.completion is not None:
+                return
+    raise RuntimeError("a reply ended without its completion")
+
+
 async def _next(stream: AsyncGenerator[Delta, None]) -> Delta:
-    try:
-        return await anext(stream)
-    except StopAsyncIteration:
-        raise RuntimeError("a reply ended without its completion") from None
+    return await anext(stream)
