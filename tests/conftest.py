@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from support.plugin import install_plugin
 
 torch.set_num_threads(1)
+# How long an example takes is the machine's business.
+settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+if settings.get_current_profile_name() == "default":
+    settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,11 @@ class TextStream:
         """What is left when no token follows: the bytes of an unfinished character, as U+FFFD."""
         return self._decode(self._ids)[len(self._known) :]
 
+    def peek(self, token: int) -> str:
+        """Return what a token would add, were it the next."""
+        text = self._decode([*self._ids, token])
+        return "" if text.endswith(INCOMPLETE) else text[len(self._known) :]
+
     def push(self, token: int) -> str:
         """Append a token and return the text it completes."""
         self._ids.append(token)

@@ -81,12 +81,12 @@ class Row:
         """Append a chosen token; raises InvalidRequest when its grammar cannot be followed any more."""
         if self.matcher is not None:
             self.matcher.advance(token)
+        candidates = tuple(self._candidate(id, value) for id, value in top)
         self.generated.append(token)
         text = self._text.push(token)
         is_special = self.vocabulary.is_special(token)
         self._visible += "" if is_special else text
         reason = self.stop_rule.push(token, text)
-        candidates = tuple(self._candidate(id, value) for id, value in top)
         tokens = (Token(token, text, logprob, is_special, candidates),)
         return Delta(tokens, None if reason is None else self._completion(reason))
 
@@ -99,8 +99,7 @@ class Row:
         )
 
     def _candidate(self, token: int, logprob: float) -> Candidate:
-        text = self.vocabulary.decode([token], skip_special_tokens=False)
-        return Candidate(token, text, logprob, self.vocabulary.is_special(token))
+        return Candidate(token, self._text.peek(token), logprob, self.vocabulary.is_special(token))
 
     def _completion(self, reason: FinishReason) -> Completion:
         return Completion(

@@ -29,7 +29,7 @@ async def test_top_tokens_are_told_best_first() -> None:
         assert [candidate.logprob for candidate in token.top] == pytest.approx(
             [-math.log(2) * power for power in (1, 2, 3)], rel=1e-4
         )
-        assert token.top[0].text.strip() == token.text.strip()
+        assert token.top[0].text == token.text
 
 
 async def test_prompt_logprobs_come_with_the_first_token() -> None:

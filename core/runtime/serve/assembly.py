@@ -89,7 +89,7 @@ def limits_of(settings: Settings, model: ModelSpec) -> Limits:
         }
     )
     rows = settings.max_batch_size or (together // total if together else DEFAULT_ROWS)
-    prefill_rows = prefill_together // prompt if prefill_together else PREFILL_ROWS
+    prefill_rows = rows if prefill_together else PREFILL_ROWS  # given, the budget in tokens is the bound
     return Limits(rows=rows, context=total, prefill_rows=min(rows, prefill_rows), prefill_tokens=prompt)
 
 

