@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 VENV4 := .venv-transformers-4
 PORT ?= 3000
 
-.PHONY: help setup demo serve test test-slow test-transformers-4 check format protos docs clean
+.PHONY: help setup demo serve test test-transformers-4 check format protos docs clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,13 +34,10 @@ serve: setup  ## Serve the bundled model on http://127.0.0.1:3000 until Ctrl-C.
 	$(BIN)/runtime serve --model-id demo --hostname 127.0.0.1 --port $(PORT) --grpc-port 3001
 
 test: setup  ## Run the tests.
-	$(BIN)/python -m pytest -m 'not slow'
-
-test-slow: setup  ## Run the tests that take minutes.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest
 
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
-	$(VENV4)/bin/python -m pytest -m 'not slow' tests/core/prompt tests/core/model \
+	$(VENV4)/bin/python -m pytest tests/core/prompt tests/core/model \
 		tests/plugins tests/end_to_end/test_demo_model.py tests/clients/test_text_generation.py
 
 check: setup  ## Lint, check format and types.
