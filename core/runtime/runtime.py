@@ -242,6 +242,11 @@ class Info:
     max_total_tokens: int
     max_batch_size: int
     max_concurrent_requests: int
+    max_batch_prefill_tokens: int
+    max_batch_total_tokens: int
+    waiting_served_ratio: float
+    max_waiting_tokens: int
+    validation_workers: int
     vision: bool
     details: Mapping[str, str] = field(default_factory=dict)
 

@@ -65,6 +65,11 @@ def info(limits: Limits = LIMITS, max_concurrent_requests: int = 16) -> Info:
         max_total_tokens=limits.context,
         max_batch_size=limits.rows,
         max_concurrent_requests=max_concurrent_requests,
+        max_batch_prefill_tokens=limits.prefill_rows * limits.prefill_tokens,
+        max_batch_total_tokens=limits.rows * limits.context,
+        waiting_served_ratio=0.3,
+        max_waiting_tokens=20,
+        validation_workers=2,
         vision=True,
     )
 

@@ -49,6 +49,7 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
     model = found.spec
     backend = backend_named(settings.backend)
     limits = limits_of(settings, model)
+    budgets = budgets_of(settings, limits)
     tokenizer = Tokenizer.load(model.path, model.image_token_id)
     intake = IntakeLimits(
         max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_images=settings.max_images
@@ -60,10 +61,10 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         prepare=(lambda request: builder.build(ids.read(request))) if settings.skip_tokenizer else builder.build,
         vocabulary=ids if settings.skip_tokenizer else tokenizer,
         eos_ids=frozenset() if settings.ignore_eos else model.eos_ids,
-        info=_info(settings, found, backend, limits),
+        info=_info(settings, found, backend, limits, budgets),
         max_stop_sequences=settings.max_stop_sequences,
         lease_idle_seconds=settings.lease_idle_seconds,
-        budgets=budgets_of(settings, limits),
+        budgets=budgets,
         prepare_threads=settings.validation_workers,
         grammars=None if settings.skip_tokenizer else _grammars(model),
     )
@@ -121,7 +122,7 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
     return load
 
 
-def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits) -> Info:
+def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits, budgets: Budgets) -> Info:
     model, revision = found.spec, {} if found.commit is None else {"revision": found.commit}
     return Info(
         model_id=settings.model_id,
@@ -137,6 +138,11 @@ def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: 
         max_total_tokens=limits.context,
         max_batch_size=limits.rows,
         max_concurrent_requests=settings.max_concurrent_requests,
+        max_batch_prefill_tokens=budgets.prefill_tokens,
+        max_batch_total_tokens=budgets.total_tokens,
+        waiting_served_ratio=budgets.waiting_served_ratio,
+        max_waiting_tokens=budgets.max_waiting_tokens,
+        validation_workers=settings.validation_workers,
         vision=model.images is not None,
         details={**backend.availability.details, **revision},
     )

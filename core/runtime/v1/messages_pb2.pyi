@@ -200,7 +200,7 @@ class InfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class InfoResponse(_message.Message):
-    __slots__ = ("requires_padding", "dtype", "device_type", "model_id", "model_digest", "architecture", "backend", "backend_version", "contract", "version", "max_input_tokens", "max_total_tokens", "max_batch_size", "max_concurrent_requests", "vision", "details")
+    __slots__ = ("requires_padding", "dtype", "device_type", "model_id", "model_digest", "architecture", "backend", "backend_version", "contract", "version", "max_input_tokens", "max_total_tokens", "max_batch_size", "max_concurrent_requests", "vision", "details", "max_batch_prefill_tokens", "max_batch_total_tokens", "waiting_served_ratio", "max_waiting_tokens", "validation_workers")
     class DetailsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -224,6 +224,11 @@ class InfoResponse(_message.Message):
     MAX_CONCURRENT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     VISION_FIELD_NUMBER: _ClassVar[int]
     DETAILS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_SERVED_RATIO_FIELD_NUMBER: _ClassVar[int]
+    MAX_WAITING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATION_WORKERS_FIELD_NUMBER: _ClassVar[int]
     requires_padding: bool
     dtype: str
     device_type: str
@@ -240,4 +245,9 @@ class InfoResponse(_message.Message):
     max_concurrent_requests: int
     vision: bool
     details: _containers.ScalarMap[str, str]
-    def __init__(self, requires_padding: bool = ..., dtype: _Optional[str] = ..., device_type: _Optional[str] = ..., model_id: _Optional[str] = ..., model_digest: _Optional[str] = ..., architecture: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., contract: _Optional[str] = ..., version: _Optional[str] = ..., max_input_tokens: _Optional[int] = ..., max_total_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., max_concurrent_requests: _Optional[int] = ..., vision: bool = ..., details: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    max_batch_prefill_tokens: int
+    max_batch_total_tokens: int
+    waiting_served_ratio: float
+    max_waiting_tokens: int
+    validation_workers: int
+    def __init__(self, requires_padding: bool = ..., dtype: _Optional[str] = ..., device_type: _Optional[str] = ..., model_id: _Optional[str] = ..., model_digest: _Optional[str] = ..., architecture: _Optional[str] = ..., backend: _Optional[str] = ..., backend_version: _Optional[str] = ..., contract: _Optional[str] = ..., version: _Optional[str] = ..., max_input_tokens: _Optional[int] = ..., max_total_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., max_concurrent_requests: _Optional[int] = ..., vision: bool = ..., details: _Optional[_Mapping[str, str]] = ..., max_batch_prefill_tokens: _Optional[int] = ..., max_batch_total_tokens: _Optional[int] = ..., waiting_served_ratio: _Optional[float] = ..., max_waiting_tokens: _Optional[int] = ..., validation_workers: _Optional[int] = ...) -> None: ...

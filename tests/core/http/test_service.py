@@ -56,6 +56,11 @@ async def test_info() -> None:
         "max_total_tokens": 64,
         "max_batch_size": 4,
         "max_client_batch_size": 5,
+        "max_batch_prefill_tokens": 2 * 48,
+        "max_batch_total_tokens": 4 * 64,
+        "waiting_served_ratio": 0.3,
+        "max_waiting_tokens": 20,
+        "validation_workers": 2,
         "router": "vlm-runtime",
         "version": "0",
         "sha": None,
@@ -89,7 +94,8 @@ async def test_documentation() -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert set(description["paths"]) == {
         *("/", "/generate", "/generate_stream", "/tokenize", "/chat_tokenize", "/invocations", "/vertex"),
-        *("/v1/chat/completions", "/v1/completions", "/v1/models", "/health", "/ping", "/info", "/metrics"),
+        *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}"),
+        *("/health", "/ping", "/info", "/metrics"),
     }
     assert set(description["paths"]["/"]) == {"post"}
     for operations in description["paths"].values():

@@ -129,7 +129,9 @@ def test_delta_round_trip(delta: Delta, request_id: int) -> None:
         **{name: st.text(max_size=5) for name in ("model_id", "model_digest", "architecture", "dtype", "backend")},
         **{name: st.text(max_size=5) for name in ("backend_version", "contract", "device", "version")},
         **dict.fromkeys(("max_input_tokens", "max_total_tokens", "max_batch_size"), uint32),
-        max_concurrent_requests=uint32,
+        **dict.fromkeys(("max_concurrent_requests", "max_waiting_tokens", "validation_workers"), uint32),
+        **dict.fromkeys(("max_batch_prefill_tokens", "max_batch_total_tokens"), uint64),
+        waiting_served_ratio=st.floats(allow_nan=False),
         vision=st.booleans(),
         details=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     )

@@ -7,6 +7,7 @@ from typing import Literal
 from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field
 
+from runtime.http.errors import ErrorBody
 from runtime.http.replies import Replies
 
 
@@ -37,7 +38,7 @@ def routes(replies: Replies) -> APIRouter:
         return Models(data=[Model(id=name, owned_by=name)])
 
     # The id of a hub model, or a folder, has slashes.
-    @router.get("/models/{model:path}")
+    @router.get("/models/{model:path}", responses={404: {"model": ErrorBody, "description": "It is not served."}})
     async def model(model: str) -> Model:
         """Tell the served model by its name."""
         name = (await replies.info()).model_id

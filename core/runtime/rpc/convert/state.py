@@ -47,6 +47,11 @@ def info_from(message: messages_pb2.InfoResponse) -> Info:
         max_total_tokens=message.max_total_tokens,
         max_batch_size=message.max_batch_size,
         max_concurrent_requests=message.max_concurrent_requests,
+        max_batch_prefill_tokens=message.max_batch_prefill_tokens,
+        max_batch_total_tokens=message.max_batch_total_tokens,
+        waiting_served_ratio=message.waiting_served_ratio,
+        max_waiting_tokens=message.max_waiting_tokens,
+        validation_workers=message.validation_workers,
         vision=message.vision,
         details=dict(message.details),
     )
@@ -68,6 +73,11 @@ def info_message(info: Info) -> messages_pb2.InfoResponse:
         max_total_tokens=info.max_total_tokens,
         max_batch_size=info.max_batch_size,
         max_concurrent_requests=info.max_concurrent_requests,
+        max_batch_prefill_tokens=info.max_batch_prefill_tokens,
+        max_batch_total_tokens=info.max_batch_total_tokens,
+        waiting_served_ratio=info.waiting_served_ratio,
+        max_waiting_tokens=info.max_waiting_tokens,
+        validation_workers=info.validation_workers,
         vision=info.vision,
         details=info.details,
     )
