@@ -55,12 +55,14 @@ def stepper() -> Stepper:
 
 
 def test_candidates_come_with_their_texts() -> None:
-    """1/2 for 601, 1/4 for 602; each with the text of its id alone, special tokens included."""
+    """1/2 for 601, 1/4 for 602; each with the text it would add, special tokens included."""
     wanted = row(0, top_n=2)
     ((_, delta),) = stepper().prefill([wanted])[0].outcomes
     assert isinstance(delta, Delta)
+    prompt = TOKENIZER.decode(wanted.prompt, False)
     expected = [
-        Candidate(id, TOKENIZER.decode([id], False), math.log(p), False) for id, p in ((601, 1 / 2), (602, 1 / 4))
+        Candidate(id, TOKENIZER.decode([*wanted.prompt, id], False).removeprefix(prompt), math.log(p), False)
+        for id, p in ((601, 1 / 2), (602, 1 / 4))
     ]
     for got, known in zip(delta.tokens[0].top, expected, strict=True):
         assert (got.id, got.text, got.special) == (known.id, known.text, known.special)

@@ -61,7 +61,7 @@ def test_other_rows_keep_their_scores() -> None:
     rows = [PlainRow(), PlainRow(SamplingParameters(presence_penalty=1.0), generated=[2]), PlainRow()]
     part = Part.where(lambda row: row.sampling.presence_penalty != 0, rows, CPU)
     assert part is not None
-    scores = torch.randn(3, VOCABULARY)
+    scores = torch.arange(3.0 * VOCABULARY).view(3, VOCABULARY)
     changed = History(part, VOCABULARY).penalised(scores)
     assert torch.equal(changed[[0, 2]], scores[[0, 2]])
     assert (changed[1] - scores[1]).tolist() == [0, 0, -1, 0, 0, 0]
