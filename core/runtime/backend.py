@@ -52,6 +52,42 @@ class ImageGeometry:
 
 
 @dataclass(frozen=True, slots=True)
+class DecoderGeometry:
+    """The numbers inside a Mistral or Llama decoder."""
+
+    head_dim: int
+    mlp: int
+    """Width of the gated MLP."""
+    norm_epsilon: float
+    rope_theta: float
+    rope_scaling: str | None
+    """Kind of the rotary embedding's scaling (linear, dynamic, yarn, llama3, ...); None for the plain one."""
+    activation: str
+    """Of the MLP, by transformers' name: silu."""
+    attention_bias: bool
+    mlp_bias: bool
+    tied: bool
+    """Whether the head is the embedding table."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionGeometry:
+    """The numbers inside a CLIP vision tower and the projector behind it."""
+
+    layers: int
+    hidden: int
+    heads: int
+    mlp: int
+    norm_epsilon: float
+    activation: str
+    """Of the tower's MLP, by transformers' name: quick_gelu."""
+    feature_layers: tuple[int, ...]
+    """Which hidden states are the features, side by side: 0 to `layers`, 0 being the embeddings."""
+    projector_activation: str
+    projector_bias: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model folder, read with an allow-list before any weight is touched."""
 
@@ -71,6 +107,9 @@ class ModelSpec:
     image_token_id: int | None
     """The placeholder in `PrefillBatch.tokens`: one per feature row. It never comes from a user's text."""
     images: ImageGeometry | None
+    """None for a text model."""
+    decoder: DecoderGeometry
+    vision: VisionGeometry | None
     """None for a text model."""
     digest: str
     """Hex digest of configs and weights, to tell two models apart."""

@@ -8,7 +8,7 @@ from typing import Final
 
 from runtime.backend import ImageGeometry
 from runtime.errors import ModelRefused
-from runtime.model.section import MAX_LAYERS, MAX_LIST, Section, is_integer, read_section
+from runtime.model.section import MAX_LIST, Section, is_integer, read_section
 
 MAX_SIDE: Final = 4096
 """Longest side of a tile, pixels."""
@@ -24,8 +24,6 @@ def read_images(path: Path, config: Section) -> ImageGeometry:
     vision.choice("model_type", ("clip_vision_model",))
     vision = vision.with_defaults("clip_vision_model")
     vision.choice("num_channels", (3,))
-    layers = vision.integer("num_hidden_layers", 1, MAX_LAYERS)
-    config.integers("vision_feature_layer", -layers - 1, layers)
     # With `full`, a tile's class token does not fit into the grid its features are arranged in: transformers'
     # own forward pass fails for every picture, so there is no right answer to give.
     config.choice("vision_feature_select_strategy", ("default",))

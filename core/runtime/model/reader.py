@@ -1,6 +1,6 @@
 """Read a model folder into a `ModelSpec`: an allow-list over its configs, before any weight is read or fetched.
 
-What the numbers inside the layers mean (rotary base, activation, epsilon) is the backend's business.
+Which activations and scalings of positions can be computed is the backend's business.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final
 from runtime.backend import ModelSpec
 from runtime.errors import ModelRefused
 from runtime.model.images import read_images
+from runtime.model.layers import MAX_WIDTH, read_decoder, read_vision
 from runtime.model.section import MAX_LAYERS, Section, folder_name, read_section
 from runtime.model.weights import digest, find_weights
 
@@ -22,7 +23,6 @@ VISION: Final = "LlavaNextForConditionalGeneration"
 TEXT: Final = {"MistralForCausalLM": "mistral", "LlamaForCausalLM": "llama"}
 """Text architectures and their model types, which may also be the text part of a vision model."""
 
-MAX_WIDTH: Final = 2**16
 MAX_VOCABULARY: Final = 2**22
 MAX_POSITIONS: Final = 2**24
 
@@ -79,13 +79,14 @@ def _read(path: Path, name: str) -> ModelSpec:
     else:
         text = config.with_defaults(TEXT[architecture])
     heads = text.integer("num_attention_heads", 1, MAX_WIDTH)
+    hidden = _hidden(text, heads)
     vocabulary = text.integer("vocab_size", 1, MAX_VOCABULARY)
     return ModelSpec(
         path=path,
         architecture=architecture,
         dtype=_dtype(config, text),
         layers=text.integer("num_hidden_layers", 1, MAX_LAYERS),
-        hidden=_hidden(text, heads),
+        hidden=hidden,
         heads=heads,
         kv_heads=_kv_heads(text, heads),
         vocabulary=vocabulary,
@@ -93,6 +94,8 @@ def _read(path: Path, name: str) -> ModelSpec:
         eos_ids=_eos_ids(path, config, text, vocabulary),
         image_token_id=_image_token_id(config, vocabulary) if architecture == VISION else None,
         images=read_images(path, config) if architecture == VISION else None,
+        decoder=read_decoder(config, text, hidden, heads),
+        vision=read_vision(config) if architecture == VISION else None,
         digest="",
     )
 

@@ -35,6 +35,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
             "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
             "vision_feature_layer": -2,
             "vision_feature_select_strategy": "default",
+            "projector_hidden_act": "gelu",
+            "multimodal_projector_bias": True,
         },
         "mistral": {
             "vocab_size": 32000,
@@ -42,6 +44,9 @@ DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
             "num_hidden_layers": 32,
             "num_attention_heads": 32,
             "num_key_value_heads": 8,
+            "intermediate_size": 14336,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-6,
             "max_position_embeddings": 131072,
             "sliding_window": 4096,
             "eos_token_id": 2,
@@ -51,10 +56,23 @@ DEFAULTS: Final[Mapping[str, Mapping[str, object]]] = MappingProxyType(
             "hidden_size": 4096,
             "num_hidden_layers": 32,
             "num_attention_heads": 32,
+            "intermediate_size": 11008,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-6,
             "max_position_embeddings": 2048,
             "eos_token_id": 2,
         },
-        "clip_vision_model": {"num_hidden_layers": 12, "num_channels": 3, "image_size": 224, "patch_size": 32},
+        "clip_vision_model": {
+            "num_hidden_layers": 12,
+            "hidden_size": 768,
+            "num_attention_heads": 12,
+            "intermediate_size": 3072,
+            "hidden_act": "quick_gelu",
+            "layer_norm_eps": 1e-5,
+            "num_channels": 3,
+            "image_size": 224,
+            "patch_size": 32,
+        },
         "llava_next_image_processor": {
             "do_resize": True,
             "do_center_crop": True,
@@ -140,6 +158,17 @@ class Section:
             if type(value) is type(option) and value == option:  # to Python, but not to JSON, True equals 1
                 return option
         raise self.refusal(key, " or ".join(json.dumps(option) for option in allowed))
+
+    def flag(self, key: str) -> bool:
+        """Return true or false; a missing key is false."""
+        return self.has(key) and self.choice(key, (True, False))
+
+    def name(self, key: str, longest: int) -> str:
+        """Return a word of at most `longest` letters, digits and underscores."""
+        value = self.values.get(key)
+        if not isinstance(value, str) or not value.isidentifier() or len(value) > longest:
+            raise self.refusal(key, f"a name of at most {longest} characters")
+        return value
 
     def section(self, key: str) -> Section:
         value = self.values.get(key)

@@ -14,7 +14,7 @@ import pytest
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runtime.backend import ImageGeometry
+from runtime.backend import DecoderGeometry, ImageGeometry, VisionGeometry
 from runtime.errors import ModelRefused
 from runtime.model import read_model
 from runtime.model.section import MAX_JSON_BYTES
@@ -46,8 +46,11 @@ def test_the_hub_config_is_read(hub: Path) -> None:
         "digest": spec.digest,
     }
     facts = asdict(spec)
-    facts.pop("images")
+    for part in ("images", "decoder", "vision"):
+        facts.pop(part)
     assert facts == expected
+    assert spec.decoder == DecoderGeometry(128, 14336, 1e-5, 1e6, None, "silu", False, False, tied=False)
+    assert spec.vision == VisionGeometry(24, 1024, 16, 4096, 1e-5, "quick_gelu", (23,), "gelu", projector_bias=True)
     assert spec.images == ImageGeometry(
         tile=336,
         patch=14,
@@ -100,6 +103,28 @@ def test_names_of_transformers_5_are_read(hub: Path) -> None:
     after = read_model(hub)
     assert after.image_token_id == 31999
     assert (after.dtype, after.images) == (before.dtype, before.images)
+
+
+@pytest.mark.parametrize(
+    ("rope", "theta", "scaling"),
+    [
+        ({"rope_theta": 5e5}, 5e5, None),
+        ({"rope_theta": 5e5, "rope_scaling": None}, 5e5, None),
+        ({"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2.0}}, 5e5, "linear"),
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 5e5, "llama3"),
+        ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, None),
+        ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "yarn", "factor": 4.0}}, 1e6, "yarn"),
+        ({}, 1e4, None),
+    ],
+)
+def test_positions_are_read_as_each_version_writes_them(
+    hub: Path, rope: dict[str, Any], theta: float, scaling: str | None
+) -> None:
+    """transformers 4 keeps the base and the scaling apart, 5 together; old files say `type`."""
+    for key in ("rope_theta", "rope_scaling", "rope_parameters"):
+        change(hub, "config.json", "text_config", key, value=rope.get(key, ...))
+    decoder = read_model(hub).decoder
+    assert (decoder.rope_theta, decoder.rope_scaling) == (theta, scaling)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import runtime.demo
 import torch
-from runtime.backend import ImageGeometry, ModelSpec
+from runtime.backend import DecoderGeometry, ImageGeometry, ModelSpec
 from runtime.prompt.tokenizer import Tokenizer
 
 torch.set_num_threads(1)
@@ -58,6 +58,8 @@ def spec(folder: Path, demo: ImageGeometry) -> ModelSpec:
         eos_ids=frozenset({2}),
         image_token_id=800,
         images=demo,
+        decoder=DecoderGeometry(32, 352, 1e-5, 10000.0, None, "silu", False, False, False),
+        vision=None,  # no prompt depends on it
         digest="0",
     )
 
