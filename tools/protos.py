@@ -1,6 +1,6 @@
-"""Generate `core/runtime/v1` from `protos/`: run `make protos` after every change of a .proto file.
+"""Generate `core/runtime/v1` and `v3` from `protos/`: run `make protos` after every change of a .proto file.
 
-The path of a .proto file is its proto package and its Python package, so the generated imports need no patching.
+The path of a .proto file is its Python package, so the generated imports need no patching.
 """
 
 from __future__ import annotations

@@ -5,35 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from runtime import demo
+from support.grpcurl import GRPCURL, grpcurl
 from support.processes import Server
-
-GRPCURL = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(Path(sys.executable).parent))
-SECONDS = 30
 
 pytestmark = pytest.mark.skipif(GRPCURL is None, reason="grpcurl is not installed")
 
 PICTURE = json.loads((demo.PICTURES / "pictures.json").read_text())[0]
 """A caption, the longest answer there is."""
-
-
-def grpcurl(server: Server, *words: str, **message: Any) -> subprocess.CompletedProcess[str]:
-    """Run it; the message travels through standard input."""
-    assert GRPCURL is not None
-    *verb, symbol = words
-    command = [GRPCURL, "-plaintext", "-d", "@", server.grpc, *verb, symbol]
-    if verb or symbol == "list":
-        command = [GRPCURL, "-plaintext", server.grpc, *words]
-    return subprocess.run(
-        command, input=json.dumps(message), capture_output=True, text=True, timeout=SECONDS, check=False
-    )
 
 
 def call(server: Server, method: str, **message: Any) -> dict[str, Any]:
@@ -60,7 +42,7 @@ def question(id: int, **stopping: Any) -> dict[str, Any]:
 
 
 def test_reflection(demo_server: Server) -> None:
-    """Both services can be listed and described without their files."""
+    """Services can be listed and described without their files."""
     listed = grpcurl(demo_server, "list").stdout.split()
     assert {"runtime.v1.Backend", "runtime.v1.Generation", "grpc.health.v1.Health"} <= set(listed)
     backend = grpcurl(demo_server, "describe", "runtime.v1.Backend").stdout

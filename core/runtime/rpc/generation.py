@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from typing import TYPE_CHECKING, Final
 
 from grpc.aio import ServicerContext as Context
 
@@ -12,22 +13,37 @@ from runtime.rpc.failure import aborting
 from runtime.runtime import Runtime
 from runtime.v1 import generation_pb2, generation_pb2_grpc, messages_pb2
 
+if TYPE_CHECKING:
+    from runtime.telemetry.otlp import Traces
+    from runtime.telemetry.spans import CallSpan
+
+GENERATE: Final = "runtime.v1.Generation/Generate"
+
 
 class GenerationService(generation_pb2_grpc.GenerationServicer):
     """Whole requests, over any `Runtime`."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, traces: Traces | None = None) -> None:
         self._runtime = runtime
+        self._traces = traces
 
     async def Generate(
         self, request: generation_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         async with aborting(context):
-            parsed = convert.request_from(request.request)
-            async with aclosing(self._runtime.generate(parsed)) as deltas:
-                async for delta in deltas:
-                    message = convert.delta_message(delta, request.request.id)
-                    yield generation_pb2.GenerateResponse(delta=message)
+            with self._span(context) as span:
+                parsed = convert.request_from(request.request)
+                async with aclosing(self._runtime.generate(parsed)) as deltas:
+                    async for delta in deltas:
+                        if span is not None:
+                            span.told(delta)
+                        message = convert.delta_message(delta, request.request.id)
+                        yield generation_pb2.GenerateResponse(delta=message)
+
+    def _span(self, context: Context) -> AbstractContextManager[CallSpan | None]:
+        if self._traces is None:
+            return nullcontext()
+        return self._traces.call(GENERATE, context.invocation_metadata() or ())
 
     async def Tokenize(
         self, request: generation_pb2.TokenizeRequest, context: Context

@@ -1,6 +1,8 @@
-"""A gRPC server over any `Runtime`: our two services, reflection and grpc.health.v1."""
+"""A gRPC server over any `Runtime`: our two services, that of TGI, reflection and grpc.health.v1."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -9,13 +11,19 @@ from grpc_reflection.v1alpha import reflection
 
 from runtime.errors import StartupError
 from runtime.rpc.backend import BackendService
+from runtime.rpc.generate_v3 import TextGenerationService
 from runtime.rpc.generation import GenerationService
 from runtime.runtime import Readiness, Runtime
 from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc
+from runtime.v3 import generate_pb2, generate_pb2_grpc
+
+if TYPE_CHECKING:
+    from runtime.telemetry.otlp import Traces
 
 SERVICES = (
     generation_pb2.DESCRIPTOR.services_by_name["Generation"].full_name,
     backend_pb2.DESCRIPTOR.services_by_name["Backend"].full_name,
+    generate_pb2.DESCRIPTOR.services_by_name["TextGenerationService"].full_name,
 )
 ENVELOPE_BYTES = 2**20
 """Room for the fields around a payload."""
@@ -24,7 +32,7 @@ ENVELOPE_BYTES = 2**20
 class RpcServer:
     """Serves until closed; lives on one event loop."""
 
-    def __init__(self, runtime: Runtime, listen: str, payload_limit: int) -> None:
+    def __init__(self, runtime: Runtime, listen: str, payload_limit: int, traces: Traces | None = None) -> None:
         """`listen` is `unix:PATH` or `HOST:PORT`, port 0 for any free one; `payload_limit` is in bytes.
 
         Raises StartupError when it cannot listen there.
@@ -35,7 +43,7 @@ class RpcServer:
         ]
         self._server = grpc.aio.server(options=options)
         self._health = health_aio.HealthServicer()
-        generation_pb2_grpc.add_GenerationServicer_to_server(GenerationService(runtime), self._server)
+        generation_pb2_grpc.add_GenerationServicer_to_server(GenerationService(runtime, traces), self._server)
         backend_pb2_grpc.add_BackendServicer_to_server(BackendService(runtime), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
@@ -48,6 +56,8 @@ class RpcServer:
             raise StartupError(f"cannot serve gRPC on {listen}; is it taken?") from None
         self.address = listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
         """Where it listens, with the port in use."""
+        router_service = TextGenerationService(runtime, self.address)
+        generate_pb2_grpc.add_TextGenerationServiceServicer_to_server(router_service, self._server)
 
     async def start(self) -> None:
         """Begin to answer; not serving, in the words of grpc.health.v1, until told so."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime.backend import DecodeShape, PrefillShape, WarmupProgress
+from runtime.backend import DecodeShape, PrefillShape, VisionShape, WarmupProgress
 from runtime.errors import InvalidRequest
 from runtime.parameters import LONGEST_STOP, SMALLEST
 from runtime.rpc import convert
@@ -167,12 +167,14 @@ def test_batch_round_trip(batch: CachedBatch) -> None:
         WarmupProgress,
         done=uint32,
         total=uint32,
-        shape=st.builds(PrefillShape, uint32, uint32, uint32) | st.builds(DecodeShape, uint32, uint32),
+        shape=st.builds(PrefillShape, uint32, uint32, uint32)
+        | st.builds(DecodeShape, uint32, uint32)
+        | st.builds(VisionShape, uint32),
         seconds=st.floats(allow_nan=False),
     )
 )
 def test_progress_round_trip(progress: WarmupProgress) -> None:
-    """Both kinds of shape, all zeros included."""
+    """Every kind of shape, all zeros included."""
     assert convert.progress_from(convert.progress_message(progress)) == progress
 
 

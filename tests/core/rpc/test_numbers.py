@@ -67,7 +67,7 @@ TGI_ENUMS = {
 }
 # Messages that TGI does not have at all, whose numbers are ours.
 OURS = {
-    *("TokenIds", "Message", "PrefillShape", "DecodeShape", "ConcatenateRequest", "ConcatenateResponse"),
+    *("TokenIds", "Message", "PrefillShape", "DecodeShape", "VisionShape", "ConcatenateRequest", "ConcatenateResponse"),
     *("GenerateRequest", "GenerateResponse", "TokenizeRequest", "TokenizeResponse", "PromptToken"),
     *("MetricsRequest", "MetricsResponse", "Timings"),
 }

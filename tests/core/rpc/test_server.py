@@ -12,10 +12,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from runtime.errors import InvalidRequest, StartupError
 from runtime.rpc.backend import BackendService
+from runtime.rpc.generate_v3 import TextGenerationService
 from runtime.rpc.generation import GenerationService
 from runtime.rpc.server import ENVELOPE_BYTES, RpcServer
 from runtime.runtime import GenerateRequest, ImagePart, Readiness
 from runtime.v1 import backend_pb2, generation_pb2
+from runtime.v3 import generate_pb2
 from support.rpc import Connection, connected
 from support.scripted import ScriptedRuntime, last, token
 from support.serving import reply
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.anyio
 SERVICES = {
     GenerationService: generation_pb2.DESCRIPTOR.services_by_name["Generation"],
     BackendService: backend_pb2.DESCRIPTOR.services_by_name["Backend"],
+    TextGenerationService: generate_pb2.DESCRIPTOR.services_by_name["TextGenerationService"],
 }
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -54,12 +57,14 @@ async def test_reflection_lists_the_services(tmp_path: Path) -> None:
     assert {service.name for service in response.list_services_response.service} == {
         "runtime.v1.Generation",
         "runtime.v1.Backend",
+        "generate.v3.TextGenerationService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1alpha.ServerReflection",
     }
 
 
 @pytest.mark.parametrize("service", SERVICES.values())
+@pytest.mark.proves("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
 async def test_reflection_describes_the_services(service: object, tmp_path: Path) -> None:
     """With the files they need, so that a client needs no proto file."""
     name = service.full_name  # type: ignore[attr-defined]
@@ -76,7 +81,7 @@ async def test_health_follows_what_it_is_told(tmp_path: Path) -> None:
         stub = health_pb2_grpc.HealthStub(connection.channel)
 
         async def statuses() -> set[int]:
-            names = ("", "runtime.v1.Generation", "runtime.v1.Backend")
+            names = ("", *(service.full_name for service in SERVICES.values()))
             return {(await stub.Check(health_pb2.HealthCheckRequest(service=name))).status for name in names}
 
         assert await statuses() == {NOT_SERVING}
@@ -85,6 +90,7 @@ async def test_health_follows_what_it_is_told(tmp_path: Path) -> None:
             assert await statuses() == {SERVING if readiness is Readiness.READY else NOT_SERVING}
 
 
+@pytest.mark.proves("grpc.health.v1.Health/Watch")
 async def test_health_can_be_watched(tmp_path: Path) -> None:
     """A watcher hears of every change."""
     async with connected(ScriptedRuntime(), tmp_path) as connection:

@@ -101,6 +101,7 @@ async def test_tokenize(tmp_path: Path) -> None:
     assert [(token.id, token.special) for token in there] == [(1, True), (500, False), (2, True)]
 
 
+@pytest.mark.proves("runtime.v1.Backend/Info")
 async def test_info_and_health(tmp_path: Path) -> None:
     """Both services tell the same facts."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:

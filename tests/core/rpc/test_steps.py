@@ -48,6 +48,7 @@ async def refused(call: grpc.aio.UnaryUnaryCall, code: grpc.StatusCode, text: st
     assert caught.value.code() is code
 
 
+@pytest.mark.proves("runtime.v1.Backend/Prefill", "runtime.v1.Backend/Decode")
 async def test_one_request_walked_to_its_end(tmp_path: Path) -> None:
     """Prefill, Concatenate, then Decode until the batch is gone: 601, 602, 604 by the backend's rule."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:
@@ -78,6 +79,7 @@ async def test_times_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.proves("runtime.v1.Backend/Concatenate")
 async def test_two_prefills_joined(explicit: bool, tmp_path: Path) -> None:
     """By Concatenate, or by a Decode of both: they go on as one batch that keeps the first id."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:
@@ -95,6 +97,7 @@ async def test_two_prefills_joined(explicit: bool, tmp_path: Path) -> None:
         await refused(backend.Decode(decode(two.id)), grpc.StatusCode.NOT_FOUND, f"no batch {two.id}")
 
 
+@pytest.mark.proves("runtime.v1.Backend/Filter")
 async def test_filter_keeps_and_frees(tmp_path: Path) -> None:
     """The kept request goes on; the other's row can be leased again."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:
@@ -108,6 +111,7 @@ async def test_filter_keeps_and_frees(tmp_path: Path) -> None:
         assert told(await backend.Decode(decode(one.id))) == {8: expected(TWO, 2)[1:]}
 
 
+@pytest.mark.proves("runtime.v1.Backend/Release")
 async def test_release_of_one_batch_and_of_all(tmp_path: Path) -> None:
     """Rows are free at once, and the batches are gone."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:
@@ -240,10 +244,11 @@ class WarmingBackend(ArithmeticBackend):
 
     @hookimpl
     def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
-        progress(WarmupProgress(1, 2, PrefillShape(2, 48, 0), 0.5))
+        progress(WarmupProgress(1, 2, PrefillShape(2, 48), 0.5))
         progress(WarmupProgress(2, 2, DecodeShape(4, 64), 0.25))
 
 
+@pytest.mark.proves("runtime.v1.Backend/Warmup")
 async def test_warmup_streams(tmp_path: Path) -> None:
     """One message per warmed shape, in order; requests are served after it."""
     backend = WarmingBackend(MODEL.vocabulary, LIMITS)
@@ -254,7 +259,7 @@ async def test_warmup_streams(tmp_path: Path) -> None:
             (2, 2, "decode", 0.25),
         ]
         assert [progress.shape async for progress in connection.remote.warmup()] == [
-            PrefillShape(2, 48, 0),
+            PrefillShape(2, 48),
             DecodeShape(4, 64),
         ]
         assert ids(await reply(connection.remote, tokens_request(ONE, 1))) == [601]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from runtime.backend import DecodeShape, PrefillShape, WarmupProgress
+from runtime.backend import DecodeShape, PrefillShape, Shape, VisionShape, WarmupProgress
 from runtime.runtime import CachedBatch, Health, Info, Readiness
 from runtime.v1 import backend_pb2, messages_pb2
 
@@ -96,11 +96,14 @@ def health_message(health: Health) -> backend_pb2.HealthResponse:
 
 def progress_from(message: backend_pb2.WarmupResponse) -> WarmupProgress:
     """Read one warmed shape."""
-    shape: PrefillShape | DecodeShape
-    if message.WhichOneof("shape") == "prefill":
-        shape = PrefillShape(message.prefill.rows, message.prefill.length, message.prefill.tiles)
-    else:
-        shape = DecodeShape(message.decode.rows, message.decode.context)
+    shape: Shape
+    match message.WhichOneof("shape"):
+        case "prefill":
+            shape = PrefillShape(message.prefill.rows, message.prefill.length, message.prefill.cached)
+        case "vision":
+            shape = VisionShape(message.vision.tiles)
+        case _:
+            shape = DecodeShape(message.decode.rows, message.decode.context)
     return WarmupProgress(message.done, message.total, shape, message.seconds)
 
 
@@ -108,8 +111,10 @@ def progress_message(progress: WarmupProgress) -> backend_pb2.WarmupResponse:
     """Make the message of one warmed shape."""
     message = backend_pb2.WarmupResponse(done=progress.done, total=progress.total, seconds=progress.seconds)
     match progress.shape:
-        case PrefillShape(rows, length, tiles):
-            message.prefill.CopyFrom(backend_pb2.PrefillShape(rows=rows, length=length, tiles=tiles))
+        case PrefillShape(rows, length, cached):
+            message.prefill.CopyFrom(backend_pb2.PrefillShape(rows=rows, length=length, cached=cached))
         case DecodeShape(rows, context):
             message.decode.CopyFrom(backend_pb2.DecodeShape(rows=rows, context=context))
+        case VisionShape(tiles):
+            message.vision.CopyFrom(backend_pb2.VisionShape(tiles=tiles))
     return message
