@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import grpc
 
 from runtime.backend import WarmupProgress
+from runtime.errors import RuntimeServiceError
 from runtime.rpc import convert
 from runtime.rpc.failure import typed
 from runtime.runtime import (
@@ -20,6 +21,7 @@ from runtime.runtime import (
     StepRequest,
     StepResult,
 )
+from runtime.telemetry.traces import failed, outgoing
 from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc, messages_pb2
 
 
@@ -49,11 +51,14 @@ class RemoteRuntime:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; closing the iterator cancels the call, which frees the row."""
         message = generation_pb2.GenerateRequest(request=convert.request_message(request))
-        call = self._generation.Generate(message)
+        call = self._generation.Generate(message, metadata=outgoing())
         try:
             with _typed_errors():
                 async for response in call:
                     yield convert.delta_from(response.delta)
+        except RuntimeServiceError as error:
+            failed(error)
+            raise
         finally:
             call.cancel()
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -22,6 +22,10 @@ from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
 from runtime.serve.signals import stop_on_signals
 from runtime.serve.supervisor import STOP_SECONDS, Supervisor
+from runtime.telemetry.traces import tracing
+
+if TYPE_CHECKING:
+    from runtime.telemetry.otlp import Traces
 
 DRAIN_SECONDS: Final = 5
 """Time that running replies have to end after the order to stop."""
@@ -43,12 +47,16 @@ async def run_gateway(settings: Settings) -> None:
     Raises StartupError when a port is taken or the worker cannot start.
     """
     stop = stop_on_signals()
-    with _listening(settings.hostname, settings.port) as listener, tempfile.TemporaryDirectory() as folder:
+    with (
+        tracing(settings.otlp_endpoint, settings.otlp_service_name, "gateway") as traces,
+        _listening(settings.hostname, settings.port) as listener,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         worker_address = f"unix:{Path(folder) / 'worker.sock'}"
         runtime = RemoteRuntime(worker_address)
-        rpc = _public_rpc(runtime, settings)
+        rpc = _public_rpc(runtime, settings, traces)
         config = uvicorn.Config(
-            create_app(runtime, _http_options(settings)),
+            create_app(runtime, _http_options(settings), traces),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -113,10 +121,10 @@ def _http_options(settings: Settings) -> HttpOptions:
     )
 
 
-def _public_rpc(runtime: RemoteRuntime, settings: Settings) -> RpcServer | None:
+def _public_rpc(runtime: RemoteRuntime, settings: Settings, traces: Traces | None) -> RpcServer | None:
     if settings.grpc_port is None:
         return None
-    return RpcServer(runtime, _authority(settings.hostname, settings.grpc_port), settings.payload_limit)
+    return RpcServer(runtime, _authority(settings.hostname, settings.grpc_port), settings.payload_limit, traces)
 
 
 def _authority(hostname: str, port: int) -> str:

@@ -17,6 +17,7 @@ from runtime.rpc.server import RpcServer
 from runtime.runtime import Readiness
 from runtime.serve.assembly import build_runtime, model_of
 from runtime.serve.signals import stop_on_signals, stop_when_orphaned
+from runtime.telemetry.traces import tracing
 
 Result = TypeVar("Result")
 
@@ -28,22 +29,23 @@ async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
 
     Raises StartupError when the model cannot be served, and RuntimeServiceError when the device thread ends.
     """
-    stop = stop_on_signals()
-    if supervised:
-        stop_when_orphaned(stop)
-    finding = _on_a_thread(lambda: model_of(settings))
-    if not await _first(finding, stop):
-        return
-    runtime = build_runtime(settings, finding.result())
-    try:
-        server = RpcServer(runtime, listen, settings.payload_limit)
-        await server.start()
+    with tracing(settings.otlp_endpoint, settings.otlp_service_name, "worker") as traces:
+        stop = stop_on_signals()
+        if supervised:
+            stop_when_orphaned(stop)
+        finding = _on_a_thread(lambda: model_of(settings))
+        if not await _first(finding, stop):
+            return
+        runtime = build_runtime(settings, finding.result())
         try:
-            await _serve(settings, runtime, server, stop)
+            server = RpcServer(runtime, listen, settings.payload_limit, traces)
+            await server.start()
+            try:
+                await _serve(settings, runtime, server, stop)
+            finally:
+                await server.aclose()
         finally:
-            await server.aclose()
-    finally:
-        await runtime.aclose()
+            await runtime.aclose()
 
 
 async def _serve(settings: Settings, runtime: LocalRuntime, server: RpcServer, stop: asyncio.Event) -> None:
