@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runtime.backend import Images, ModelSpec
-from runtime.errors import InvalidRequest, ModelRefused, TemplateError
+from runtime.errors import ContextExceeded, InvalidRequest, ModelRefused, TemplateError
+from runtime.geometry import base_count, feature_count
 from runtime.intake.limits import IntakeLimits
 from runtime.prompt.chat import ChatTemplate
-from runtime.prompt.geometry import base_count, feature_count
 from runtime.prompt.images import build_images
 from runtime.prompt.tokenizer import Tokenizer
 from runtime.runtime import GenerateRequest, ImagePart, ImageUrlPart, Part, TextPart, TokensPart
+from runtime.telemetry.pictures import PictureCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,10 @@ class Prompt:
     tokens: tuple[int, ...]
     """The image token stands once for each feature of each picture."""
     images: Images | None
+    pictures: tuple[PictureCost, ...] = ()
+    """What each picture took."""
+    places: tuple[slice, ...] = ()
+    """Where the placeholders of each picture lie."""
 
     @property
     def input_length(self) -> int:
@@ -71,9 +76,10 @@ class PromptBuilder:
             return Prompt(self._fitted(tokens, [], request.truncate), None)
         if request.truncate is None:
             self._check_length(len(tokens) - len(pictures), self._least_picture_tokens(pictures), "at least ")
-        images = build_images(pictures, self._geometry, self._intake)
+        images, seconds = build_images(pictures, self._geometry, self._intake)
         features = [feature_count(size, self._geometry) for size in images.sizes]
-        return Prompt(self._expand(self._fitted(tokens, features, request.truncate), features), images)
+        expanded, places = self._expand(self._fitted(tokens, features, request.truncate), features)
+        return Prompt(expanded, images, tuple(map(PictureCost, features, images.counts, seconds)), places)
 
     def _resolve(self, request: GenerateRequest) -> tuple[tuple[Part, ...], bool]:
         """Return the parts of the prompt, and whether the tokenizer adds its special tokens."""
@@ -85,7 +91,7 @@ class PromptBuilder:
         if self._chat is None:
             raise TemplateError("this model has no chat template; send the conversation as one prompt")
         if len(request.messages) > self._max_input_tokens:
-            raise InvalidRequest(
+            raise ContextExceeded(
                 f"{len(request.messages)} messages cannot fit into {self._max_input_tokens} tokens, the most this "
                 "server takes; leave out old messages"
             )
@@ -118,7 +124,7 @@ class PromptBuilder:
         total = text_tokens + picture_tokens
         if total > self._max_input_tokens:
             of_pictures = f", {picture_tokens} of them for pictures," if picture_tokens else ""
-            raise InvalidRequest(
+            raise ContextExceeded(
                 f"the prompt has {qualifier}{total} tokens{of_pictures} and this server takes at most "
                 f"{self._max_input_tokens}; shorten the text or send fewer pictures"
             )
@@ -185,13 +191,19 @@ class PromptBuilder:
                 kept.append(token)
         return tuple(kept)
 
-    def _expand(self, tokens: Sequence[int], features: Sequence[int]) -> tuple[int, ...]:
-        """Repeat each image token once for each feature of its picture."""
+    def _expand(self, tokens: Sequence[int], features: Sequence[int]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+        """Repeat each image token once for each feature of its picture; return also where the repetitions lie."""
         repeats = iter(features)
         expanded: list[int] = []
+        places: list[slice] = []
         for token in tokens:
-            expanded += [token] * (next(repeats) if token == self._spec.image_token_id else 1)
-        return tuple(expanded)
+            start = len(expanded)
+            if token == self._spec.image_token_id:
+                expanded += [token] * next(repeats)
+                places.append(slice(start, len(expanded)))
+            else:
+                expanded.append(token)
+        return tuple(expanded), tuple(places)
 
 
 def _pictures(parts: Sequence[Part]) -> list[ImagePart | ImageUrlPart]:

@@ -2,36 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from runtime.backend import ImageGeometry, Images
 from runtime.errors import ImageRefused
+from runtime.geometry import canvas_size, tile_count, unpadded_grid
 from runtime.intake.decode import Picture, decode_picture
 from runtime.intake.limits import IntakeLimits
 from runtime.intake.source import picture_bytes
-from runtime.prompt.geometry import canvas_size, tile_count, unpadded_grid
 from runtime.prompt.tiles import cut_tiles
 from runtime.runtime import ImagePart, ImageUrlPart
+from runtime.telemetry.pictures import StageClock
 
 
-def build_images(parts: Sequence[ImagePart | ImageUrlPart], geometry: ImageGeometry, limits: IntakeLimits) -> Images:
+def build_images(
+    parts: Sequence[ImagePart | ImageUrlPart], geometry: ImageGeometry, limits: IntakeLimits
+) -> tuple[Images, list[Mapping[str, float]]]:
     """Decode and cut pictures one after the other, so that one at a time is held at full size.
 
-    `parts` is not empty. Raises ImageRefused, naming the picture by its place in `parts`.
+    Returns them with the seconds that each stage of each took. `parts` is not empty. Raises ImageRefused, naming the
+    picture by its place in `parts`.
     """
     tiles: list[torch.Tensor] = []
     sizes: list[tuple[int, int]] = []
     digests: list[bytes] = []
+    seconds: list[Mapping[str, float]] = []
     for index, part in enumerate(parts):
-        picture = decode_picture(picture_bytes(part, index, limits), index, limits)
+        clock = StageClock()
+        data = picture_bytes(part, index, limits)
+        clock.end("fetch")
+        picture = decode_picture(data, index, limits)
+        clock.end("decode")
         _check_thickness(picture, index, geometry)
         tiles.append(cut_tiles(picture.image, geometry))
+        clock.end("tile")
         sizes.append(picture.size)
         digests.append(picture.digest)
+        seconds.append(clock.seconds)
     counts = tuple(tile_count(size, geometry) for size in sizes)
-    return Images(torch.cat(tiles), counts, tuple(sizes), tuple(digests))
+    return Images(torch.cat(tiles), counts, tuple(sizes), tuple(digests)), seconds
 
 
 def _check_thickness(picture: Picture, index: int, geometry: ImageGeometry) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from runtime.backend import ImageGeometry
-from runtime.prompt.geometry import canvas_size, fitted_size
+from runtime.geometry import canvas_size, fitted_size
 
 
 def cut_tiles(image: Image.Image, geometry: ImageGeometry) -> torch.Tensor:  # float32 [tiles, 3, tile, tile], cpu

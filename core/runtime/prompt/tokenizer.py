@@ -15,6 +15,7 @@ from typing import Any
 import tokenizers
 
 from runtime.errors import InvalidRequest, ModelRefused
+from runtime.prompt.additions import additions
 from runtime.prompt.files import read_json
 
 
@@ -37,6 +38,7 @@ class Tokenizer:
         """How chat templates write a picture, None for a text model."""
         self.image_placeholder = ""
         """How `encode` wants it written. Random, so that no user can type it, and never shown."""
+        self._additions = additions(self._decoder, content.get("decoder"), self.vocabulary)
         self._special = frozenset(id for id, token in added.items() if token.special)
         self._encoder = self._decoder
         if image_token_id is not None:
@@ -75,6 +77,10 @@ class Tokenizer:
         """Return the text of ids; white space is left as the tokens spell it."""
         text: str = self._decoder.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
+
+    def addition(self, id: int) -> str | None:
+        """Return what an id adds to a text that is there and whole; None where that depends on the text."""
+        return self._additions[id] if id < self.vocabulary else None
 
     def is_special(self, id: int) -> bool:
         """Whether an id is a control token, such as the end of a reply, and no text."""

@@ -18,12 +18,16 @@ class WrittenIds:
     def read(self, request: GenerateRequest) -> GenerateRequest:
         """Return the request with ids in place of texts; raises InvalidRequest when a text is something else."""
         if request.messages:
-            raise InvalidRequest("this server takes token ids and no conversations; send `inputs` like 1,733,16289")
+            raise InvalidRequest("this server takes token ids and no conversations; send a prompt like 1,733,16289")
         return replace(request, parts=tuple(map(_part, request.parts)))
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str:  # noqa: ARG002
         """Return all ids with commas between them."""
         return ",".join(map(str, ids))
+
+    def addition(self, id: int) -> str | None:
+        """Return an id behind others."""
+        return f",{id}"
 
     def is_special(self, token: int) -> bool:  # noqa: ARG002
         """Tell that no id is left out of a reply."""

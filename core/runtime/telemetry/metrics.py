@@ -1,30 +1,29 @@
 """Prometheus metrics of the worker: TGI's names, labels and buckets, and ours under `runtime_`.
 
-Thread-safe: the device thread and the event loop both record. Names as in TGI (router/src/server.rs): they have no
-unit and no `_total`.
+Thread-safe: the device thread and the event loop both record. TGI's names (router/src/server.rs) have no unit and no
+`_total`. What each means to an operator is told in `docs/monitoring.md`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from runtime.errors import BackendError
+from runtime.telemetry.pictures import PictureCost
+from runtime.telemetry.registry import Registry
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # TGI has none
-
-DURATIONS: Final = tuple(0.00015 * 1.5**step for step in range(35))
-"""Bucket bounds of every duration, seconds."""
-SIZES: Final = tuple(2.0**power for power in range(11))
-"""Bucket bounds of batch sizes, 1 to 1024 rows."""
+FAILURES: Final = ("overloaded", "validation", "template", "incomplete", "generation", "dropped")
+METHODS: Final = ("prefill", "decode")
+CONCAT_REASONS: Final = ("backpressure", "wait_exceeded")
+IMAGE_STAGES: Final = ("fetch", "decode", "tile", "encode", "prefill")
+LARGEST_BATCH: Final = 1024
+"""Requests; TGI has no bucket for more."""
 SHARES: Final = tuple(step / 20 for step in range(21))
-_TGI_COUNTER: Final = re.compile(rb"\b(tgi_\w+?)_total\b(?=[ {])")
-
-
-def steps(limit: int) -> Sequence[float]:
-    """Return the hundred even bucket bounds up to a limit of tokens."""
-    return [limit * step / 100 for step in range(1, 101)]
+IMAGE_TOKENS: Final = tuple(256 * step for step in range(1, 17))
+"""Bucket bounds of the tokens of one picture; LLaVA-NeXT makes up to 2928 of one."""
 
 
 class Slots(Protocol):
@@ -46,66 +45,106 @@ class Slots(Protocol):
 class Metrics:
     """All metrics of one worker; each is an attribute, recorded where the fact is known."""
 
-    def __init__(self, max_input_tokens: int, max_total_tokens: int) -> None:
-        self._registry = CollectorRegistry()
-        counter, duration = self._counter, self._duration
+    def __init__(self, max_input_tokens: int, max_total_tokens: int, max_batch_size: int) -> None:
+        self._registry = registry = Registry()
+        counter, gauge, duration, histogram = registry.counter, registry.gauge, registry.duration, registry.histogram
         self.request_count = counter("tgi_request_count", "Requests that came.")
         self.request_success = counter("tgi_request_success", "Requests answered to the end.")
-        self.request_failure = counter("tgi_request_failure", "Requests that failed, by cause.", "err")
+        self.request_failure = counter("tgi_request_failure", "Requests that were not, by cause.", err=FAILURES)
         self.request_duration = duration("tgi_request_duration", "From arrival to the last token, seconds.")
         self.validation_duration = duration("tgi_request_validation_duration", "From arrival to the queue, seconds.")
         self.queue_duration = duration("tgi_request_queue_duration", "In the queue, seconds.")
         self.inference_duration = duration("tgi_request_inference_duration", "From prefill to the end, seconds.")
         self.time_per_token = duration("tgi_request_mean_time_per_token_duration", "Inference per token, seconds.")
-        self.input_length = self._histogram("tgi_request_input_length", "Tokens of prompts.", steps(max_input_tokens))
-        self.max_new_tokens = self._histogram(
-            "tgi_request_max_new_tokens", "Tokens asked for.", steps(max_total_tokens)
+        self.input_length = histogram("tgi_request_input_length", "Tokens of prompts.", _hundred(max_input_tokens))
+        self.max_new_tokens = histogram("tgi_request_max_new_tokens", "Tokens asked for.", _hundred(max_total_tokens))
+        self.generated_tokens = histogram(
+            "tgi_request_generated_tokens", "Tokens generated.", _hundred(max_total_tokens)
         )
-        self.generated_tokens = self._histogram(
-            "tgi_request_generated_tokens", "Tokens generated.", steps(max_total_tokens)
+        self.skipped_tokens = registry.summary("tgi_request_skipped_tokens", "Tokens saved by speculation: always 0.")
+        self.next_batch_size = histogram(
+            "tgi_batch_next_size", "Requests of each prefill.", range(1, min(max_batch_size, LARGEST_BATCH) + 1)
         )
-        self.skipped_tokens = self._histogram(
-            "tgi_request_skipped_tokens", "Tokens saved by speculation: always 0.", [0.0]
+        self.batch_size = gauge("tgi_batch_current_size", "Requests that decode now.")
+        self.batch_tokens = gauge("tgi_batch_current_max_tokens", "Tokens the running requests may come to.")
+        self.batch_token_limit = gauge("tgi_batch_max_total_tokens", "Tokens running requests may come to.")
+        self.queue_size = gauge("tgi_queue_size", "Requests that wait for a row.")
+        self.step_count = counter("tgi_batch_inference_count", "Steps begun.", method=METHODS)
+        self.step_success = counter("tgi_batch_inference_success", "Steps that went well.", method=METHODS)
+        self.step_failure = counter("tgi_batch_inference_failure", "Steps that failed.", method=METHODS)
+        self.step_duration = duration("tgi_batch_inference_duration", "Whole steps, seconds.", method=METHODS)
+        self.forward_duration = duration(
+            "tgi_batch_forward_duration", "In the backend's hook, seconds.", method=METHODS
         )
-        self.next_batch_size = self._histogram("tgi_batch_next_size", "Requests of each prefill.", SIZES)
-        self.batch_size = self._gauge("tgi_batch_current_size", "Requests that decode now.")
-        self.batch_tokens = self._gauge("tgi_batch_current_max_tokens", "Tokens the running requests may come to.")
-        self.batch_token_limit = self._gauge("tgi_batch_max_total_tokens", "Tokens running requests may come to.")
-        self.queue_size = self._gauge("tgi_queue_size", "Requests that wait for a row.")
-        self.step_count = counter("tgi_batch_inference_count", "Steps begun.", "method")
-        self.step_success = counter("tgi_batch_inference_success", "Steps that went well.", "method")
-        self.step_failure = counter("tgi_batch_inference_failure", "Steps that failed.", "method")
-        self.step_duration = duration("tgi_batch_inference_duration", "Whole steps, seconds.", "method")
-        self.forward_duration = duration("tgi_batch_forward_duration", "In the backend's hook, seconds.", "method")
-        self.decode_duration = duration("tgi_batch_decode_duration", "Choosing and text, seconds.", "method")
+        self.decode_duration = duration("tgi_batch_decode_duration", "Choosing and text, seconds.", method=METHODS)
+        self.filter_duration = duration(
+            "tgi_batch_filter_duration", "Releasing the rows that a step ended, seconds.", method=METHODS
+        )
+        self.concat_count = counter(
+            "tgi_batch_concat", "Prefills that running requests waited for.", reason=CONCAT_REASONS
+        )
+        self.concat_duration = duration(
+            "tgi_batch_concat_duration", "Putting prompts into the running batch, seconds.", method=("decode",)
+        )  # the label as in TGI, where the decode call concatenates
         self.time_to_first_token = duration("runtime_time_to_first_token_seconds", "From arrival, seconds.")
         self.inter_token_latency = duration("runtime_inter_token_latency_seconds", "Between two tokens, seconds.")
-        self.rows_used = self._gauge("runtime_rows_used", "Slots that hold a sequence.")
-        self.rows = self._gauge("runtime_rows", "Slots there are.")
-        self.padding_share = self._histogram(
-            "runtime_prefill_padding_share", "Share of padding in each prefill.", SHARES
+        self.queue_age = gauge("runtime_queue_age_seconds", "Age of the oldest request that waits for a row, seconds.")
+        self.rows_used = gauge("runtime_rows_used", "Slots that hold a sequence.")
+        self.rows = gauge("runtime_rows", "Slots there are.")
+        self.padding_share = histogram("runtime_prefill_padding_share", "Share of padding in each prefill.", SHARES)
+        self.images = counter("runtime_images", "Pictures of prompts.")
+        self.image_tiles = counter("runtime_image_tiles", "Tiles that pictures were cut into.")
+        self.image_tokens = histogram("runtime_image_tokens", "Tokens of each picture.", IMAGE_TOKENS)
+        self.image_stage = duration(
+            "runtime_image_stage_seconds",
+            "Stages of pictures, seconds. fetch, decode, tile: of each picture. prefill: the whole hook of each prefill"
+            " with pictures; encode: what the backend says the vision tower took of it, if it does.",
+            stage=IMAGE_STAGES,
         )
+        self._oldest: float | None = None
+        self.queue_age.set_function(self._queue_age)
 
-    def tell_rows(self, slots: Slots, waiting: int) -> None:
-        """Set the gauges of who holds what."""
+    @contextmanager
+    def step(self, method: str) -> Iterator[None]:
+        """Count and time one step of the backend; BackendError makes it a failed one."""
+        self.step_count.labels(method).inc()
+        started = time.perf_counter()
+        try:
+            yield
+        except BackendError:
+            self.step_failure.labels(method).inc()
+            raise
+        self.step_success.labels(method).inc()
+        self.step_duration.labels(method).observe(time.perf_counter() - started)
+
+    def tell_rows(self, slots: Slots, waiting: int, oldest: float | None) -> None:
+        """Set the gauges of who holds what and who waits; `oldest` was queued then, on the monotonic clock."""
+        self._oldest = oldest
         used = slots.count - slots.free_count
         self.batch_size.set(used)
         self.rows_used.set(used)
         self.batch_tokens.set(slots.tokens - slots.free_tokens)
         self.queue_size.set(waiting)
 
+    def tell_pictures(self, pictures: Sequence[PictureCost]) -> None:
+        """Record what the pictures of one prompt took."""
+        for picture in pictures:
+            self.images.inc()
+            self.image_tiles.inc(picture.tiles)
+            self.image_tokens.observe(picture.tokens)
+            for stage, seconds in picture.seconds.items():
+                self.image_stage.labels(stage).observe(seconds)
+
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
-        return _TGI_COUNTER.sub(rb"\1", generate_latest(self._registry))
+        return self._registry.exposition()
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(name, meaning, labels, registry=self._registry)
+    def _queue_age(self) -> float:
+        """Asked at each scrape, so that it grows while the device is in the middle of a long step."""
+        oldest = self._oldest
+        return 0.0 if oldest is None else time.monotonic() - oldest
 
-    def _gauge(self, name: str, meaning: str) -> Gauge:
-        return Gauge(name, meaning, registry=self._registry)
 
-    def _duration(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return Histogram(name, meaning, labels, registry=self._registry, buckets=DURATIONS)
-
-    def _histogram(self, name: str, meaning: str, buckets: Sequence[float]) -> Histogram:
-        return Histogram(name, meaning, registry=self._registry, buckets=buckets)
+def _hundred(limit: int) -> Sequence[float]:
+    """Return the hundred even bucket bounds up to a limit of tokens."""
+    return [limit * step / 100 for step in range(1, 101)]
