@@ -1,7 +1,8 @@
 """Every error that may reach a user: one hierarchy, with its code in each protocol.
 
 Raised where the fact is known. The text is for the user: it names the value, the limit and the remedy, and holds
-no library text, no path of the server and no address. Imports nothing of ours.
+no library text, no path of the server and no address. Fields of a request stand in backticks by TGI's names, the one
+at fault first, so that a front end with other names can put them in. Imports nothing of ours.
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ class RuntimeServiceError(Exception):
     http_status: ClassVar[int] = 500
     error_type: ClassVar[str] = "generation"
     """Value of `error_type` in the TGI error body."""
+    openai_type: ClassVar[str] = "server_error"
+    """Value of `type` in the error body of OpenAI."""
+    openai_code: ClassVar[str] = "internal_error"
+    """Value of `code` in the error body of OpenAI."""
     retryable: ClassVar[bool] = False
     """Whether the same request may succeed later."""
+    field: ClassVar[str | None] = None
+    """The field at fault, by TGI's name, when the text names none."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -31,20 +38,36 @@ class InvalidRequest(RuntimeServiceError):
     grpc_code = "INVALID_ARGUMENT"
     http_status = 422
     error_type = "validation"
+    openai_type = "invalid_request_error"
+    openai_code = "invalid_value"
+
+
+class ContextExceeded(InvalidRequest):
+    """Prompt and reply take more tokens than the server has for one request."""
+
+    openai_code = "context_length_exceeded"
+    field = "inputs"
 
 
 class TemplateError(InvalidRequest):
     """The model's chat template refuses the messages, or the model has none."""
 
     error_type = "template_error"
+    openai_code = "template_error"
+    field = "inputs"
 
 
 class ImageRefused(InvalidRequest):
     """A picture cannot be used; the message names the picture by its place in the request, from 0."""
 
+    openai_code = "invalid_image"
+    field = "inputs"
+
 
 class ImageUrlNotEnabled(ImageRefused):
     """A picture was given as an address, and this server does not fetch."""
+
+    openai_code = "invalid_image_url"
 
 
 class UnknownBatch(RuntimeServiceError):
@@ -53,6 +76,8 @@ class UnknownBatch(RuntimeServiceError):
     grpc_code = "NOT_FOUND"
     http_status = 404
     error_type = "validation"
+    openai_type = "invalid_request_error"
+    openai_code = "unknown_batch"
 
 
 class Overloaded(RuntimeServiceError):
@@ -61,6 +86,8 @@ class Overloaded(RuntimeServiceError):
     grpc_code = "RESOURCE_EXHAUSTED"
     http_status = 429
     error_type = "overloaded"
+    openai_type = "rate_limit_error"
+    openai_code = "rate_limit_exceeded"
     retryable = True
 
 
@@ -70,6 +97,7 @@ class NotReady(RuntimeServiceError):
     grpc_code = "UNAVAILABLE"
     http_status = 503
     error_type = "unavailable"
+    openai_code = "service_unavailable"
     retryable = True
 
 
@@ -78,10 +106,15 @@ class BackendError(RuntimeServiceError):
 
     http_status = 424
     error_type = "generation"
+    openai_code = "model_failed"
 
 
 class BackendContractError(BackendError):
     """A backend broke the contract: misspelt hook, no answer, wrong shape, logits that are not numbers."""
+
+
+class UnplannedShape(RuntimeServiceError):
+    """A batch of a size that is not in the plan of shapes: a mistake of the server's."""
 
 
 class StartupError(RuntimeServiceError):

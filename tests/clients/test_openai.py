@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from runtime.errors import NotReady
+from runtime.runtime import Delta
+from support import asgi, scripted
 from support.pictures import Picture
 
 openai = pytest.importorskip("openai")
@@ -47,16 +50,19 @@ def conversation(picture: Picture) -> list[dict[str, Any]]:
     return [{"role": "user", "content": parts}]
 
 
+@pytest.mark.proves("GET /v1/models")
 def test_models(client: openai.OpenAI) -> None:
     """The one model."""
     assert [model.id for model in client.models.list()] == [MODEL]
 
 
+@pytest.mark.proves("GET /v1/models/{model:path}")
 def test_model(client: openai.OpenAI) -> None:
     """By its name."""
     assert client.models.retrieve(MODEL).id == MODEL
 
 
+@pytest.mark.proves("POST /v1/chat/completions")
 def test_chat(client: openai.OpenAI, picture: Picture) -> None:
     """The answer and its cost."""
     completion = client.chat.completions.create(**GREEDY, messages=conversation(picture))
@@ -209,6 +215,7 @@ def test_json_schema(client: openai.OpenAI) -> None:
     assert isinstance(answer["celsius"], bool)
 
 
+@pytest.mark.proves("POST /v1/completions")
 def test_completions(client: openai.OpenAI, picture: Picture) -> None:
     """A prompt with the picture in markdown, whole and in a stream."""
     asked = {**GREEDY, "prompt": picture.prompt}
@@ -234,21 +241,24 @@ def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_refused(client: openai.OpenAI, wrong: dict[str, Any], stream: bool) -> None:
-    """The error of its status; its body is TGI's text, which names the field."""
+    """The error of its status; its text and its parameter name the field."""
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         client.chat.completions.create(**{"model": MODEL, "messages": HELLO, "stream": stream, **wrong})
-    assert f"`{next(iter(wrong))}`" in refused.value.body
+    field = next(iter(wrong))
+    assert f"`{field}`" in refused.value.message
+    assert (refused.value.param, refused.value.type) == (field, "invalid_request_error")
 
 
-@pytest.mark.xfail(reason="the text says `max_new_tokens`, which is the name on TGI's routes")
-def test_too_many_tokens_are_refused_by_their_name(client: openai.OpenAI) -> None:
-    """The field's name on this route."""
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_too_many_tokens_are_refused_by_their_name(client: openai.OpenAI, name: str) -> None:
+    """The name that was sent, and the code by which libraries know that a conversation became too long."""
     with pytest.raises(openai.UnprocessableEntityError) as refused:
-        client.chat.completions.create(model=MODEL, messages=HELLO, max_tokens=100_000)
-    assert "`max_tokens`" in refused.value.body
+        client.chat.completions.create(model=MODEL, messages=HELLO, **{name: 100_000})
+    assert f"`{name}`" in refused.value.body["message"]
+    assert "max_new_tokens" not in str(refused.value)
+    assert refused.value.code == "context_length_exceeded"
 
 
-@pytest.mark.xfail(reason="the client shows `error.message`, and in TGI's form `error` is the text itself")
 def test_refusal_shows_its_text(client: openai.OpenAI) -> None:
     """In the error's own words, without looking at its body."""
     with pytest.raises(openai.UnprocessableEntityError, match="temperature"):
@@ -259,11 +269,28 @@ def test_refusal_shows_its_text(client: openai.OpenAI) -> None:
 def test_refused_picture(client: openai.OpenAI, stream: bool) -> None:
     """What is no picture is refused like a wrong field, before a stream begins."""
     parts = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
-    with pytest.raises(openai.UnprocessableEntityError):
+    with pytest.raises(openai.UnprocessableEntityError, match="picture 0: ") as refused:
         client.chat.completions.create(**GREEDY, messages=[{"role": "user", "content": parts}], stream=stream)
+    assert (refused.value.code, refused.value.param) == ("invalid_image", "messages")
+
+
+@pytest.mark.anyio
+async def test_error_within_a_stream() -> None:
+    """What came before is read, and the error's own text is told."""
+    runtime = scripted.ScriptedRuntime(Delta((scripted.token("one"),)), NotReady("the worker is gone"))
+    async with (
+        asgi.client(runtime) as http,
+        openai.AsyncOpenAI(base_url="http://server/v1", api_key="none", http_client=http) as client,
+    ):
+        stream = await client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)
+        chunks = aiter(stream)
+        read = [(await anext(chunks)).choices[0].delta.content for _ in range(2)]
+        with pytest.raises(openai.APIError, match="the worker is gone"):
+            await anext(chunks)
+    assert read == ["", "one"]
 
 
 def test_unknown_route(client: openai.OpenAI) -> None:
     """An API that we do not have is not found."""
-    with pytest.raises(openai.NotFoundError):
+    with pytest.raises(openai.NotFoundError, match="there is no /v1/embeddings here"):
         client.embeddings.create(model=MODEL, input="Hello")

@@ -33,6 +33,13 @@ def events(text: str) -> list[dict[str, Any]]:
     return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
+def text_of(answer: httpx.Response) -> str:
+    """What an error says, whichever of the two forms it has."""
+    error = answer.json()["error"]
+    text: str = error["message"] if isinstance(error, dict) else error
+    return text
+
+
 class Exchange:
     """One POST whose client reads message by message and hangs up when told.
 

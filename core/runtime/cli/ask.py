@@ -58,7 +58,7 @@ def _print_answer(address: str, body: dict[str, Any]) -> None:
             event = json.loads(line.removeprefix("data:"))
             if "error" in event:
                 click.echo()
-                raise click.ClickException(event["error"])
+                raise click.ClickException(event["error"]["message"])
             text = event["choices"][0]["delta"].get("content", "")
             click.echo(text.lstrip() if is_first else text, nl=False)
             is_first = is_first and not text.strip()
@@ -67,6 +67,6 @@ def _print_answer(address: str, body: dict[str, Any]) -> None:
 
 def _told(body: bytes, status: int) -> str:
     try:
-        return str(json.loads(body)["error"])
+        return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"the server answered {status}"

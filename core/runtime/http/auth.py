@@ -5,8 +5,10 @@ from __future__ import annotations
 import hmac
 from typing import Final
 
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from runtime.http.error_bodies import error_answer
+from runtime.http.errors import Unauthorized
 
 OPEN: Final = frozenset({("GET", "/"), ("GET", "/health"), ("GET", "/ping"), ("GET", "/metrics")})
 """What probes ask for, and they have no key."""
@@ -23,10 +25,10 @@ class ApiKey:
         if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN or self._shown(scope):
             await self._app(scope, receive, send)
             return
-        body = {"error": "send the API key as `Authorization: Bearer KEY`", "error_type": "unauthorized"}
+        error = Unauthorized("send the API key as `Authorization: Bearer KEY`")
         # The body stays unread, so the connection cannot be used again.
         headers = {"www-authenticate": "Bearer", "connection": "close"}
-        await JSONResponse(body, 401, headers)(scope, receive, send)
+        await error_answer(error, scope, headers)(scope, receive, send)
 
     def _shown(self, scope: Scope) -> bool:
         given = [value for name, value in scope["headers"] if name == b"authorization"]

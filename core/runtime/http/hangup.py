@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-Result = TypeVar("Result")
+from runtime.http.errors import ClientGone
 
-CLIENT_CLOSED_REQUEST = 499
-"""The status nginx logs when nobody reads the answer."""
+Result = TypeVar("Result")
 
 
 async def unless_hung_up(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
@@ -26,7 +24,7 @@ async def unless_hung_up(request: Request, work: Coroutine[Any, Any, Result]) ->
         await asyncio.wait({working, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
-        raise HTTPException(CLIENT_CLOSED_REQUEST, "the client hung up")
+        raise ClientGone("the client hung up")
     finally:
         for task in (working, hanging_up):
             task.cancel()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from runtime.http.error_bodies import error_answer
+from runtime.http.errors import BodyTooLarge
 
 
 class PayloadLimit:
@@ -19,7 +21,7 @@ class PayloadLimit:
             await self._app(scope, receive, send)
             return
         if _declared_length(scope) > self._limit:
-            await self._refusal(scope, receive, send)
+            await self._refuse(scope, receive, send)
             return
         read = 0
 
@@ -34,12 +36,11 @@ class PayloadLimit:
         try:
             await self._app(scope, counted, send)
         except _TooLarge:  # the routes read the whole body before they answer
-            await self._refusal(scope, receive, send)
+            await self._refuse(scope, receive, send)
 
-    @property
-    def _refusal(self) -> JSONResponse:
-        message = f"the body is larger than {self._limit} bytes; the operator's limit is --payload-limit"
-        return JSONResponse({"error": message, "error_type": "validation"}, 413, {"connection": "close"})
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = BodyTooLarge(f"the body is larger than {self._limit} bytes; the operator's limit is --payload-limit")
+        await error_answer(error, scope, {"connection": "close"})(scope, receive, send)
 
 
 class _TooLarge(BaseException):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag
 from runtime.errors import InvalidRequest
 from runtime.http import sse
 from runtime.http.headers import whole_headers
+from runtime.http.naming import name_fields
 from runtime.http.openai.chat import chat
 from runtime.http.openai.chat_schema import ChatBody
 from runtime.http.openai.documentation import ChatCompletion
@@ -68,6 +69,9 @@ def routes(replies: Replies) -> APIRouter:
                 f"`instances` may be at most {most}, got {len(body.instances)};"
                 " the operator's limit is --max-client-batch-size"
             )
+        chats = [instance for instance in body.instances if isinstance(instance, ChatBody)]
+        if len(chats) == len(body.instances):  # beside a prompt, it would not be known whose names to tell
+            name_fields(request, chats[0].names)
         requests = [await _asked(instance, replies) for instance in body.instances]
         info, finished = await replies.whole(requests, request)
         prompt_tokens = sum(reply.completion.prompt_tokens for reply in finished)

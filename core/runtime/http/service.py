@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from runtime.errors import RuntimeServiceError
-from runtime.http.errors import ErrorBody
+from runtime.http.error_bodies import ErrorBody
 from runtime.http.options import HttpOptions
 from runtime.runtime import Readiness, Runtime
 

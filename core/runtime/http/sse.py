@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from runtime.http.errors import stream_error_body
+from runtime.http.error_bodies import error_body, told
 from runtime.http.replies import StartedReplies
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -42,6 +43,7 @@ class EventStream(StreamingResponse):
 
     def __init__(
         self,
+        request: Request,
         replies: StartedReplies,
         events: AsyncGenerator[bytes, None],
         headers: Mapping[str, str],
@@ -49,7 +51,7 @@ class EventStream(StreamingResponse):
     ) -> None:
         """`end` is sent last, also after an error."""
         self._replies = replies
-        self._frames = kept_alive(_with_errors(events, end))
+        self._frames = kept_alive(_with_errors(events, end, request.scope))
         super().__init__(self._frames, media_type="text/event-stream", headers={**HEADERS, **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,13 +60,13 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _with_errors(events: AsyncGenerator[bytes, None], end: bytes) -> AsyncGenerator[bytes, None]:
+async def _with_errors(events: AsyncGenerator[bytes, None], end: bytes, scope: Scope) -> AsyncGenerator[bytes, None]:
     try:
         async with aclosing(events):
             async for frame in events:
                 yield frame
     except Exception as error:  # the status is sent: all that is left is an event
-        yield event(stream_error_body(error))
+        yield event(error_body(told(error, scope), scope))
     if end:
         yield end
 

@@ -99,9 +99,10 @@ def test_pictures_go_before_the_question(chat: ChatServer, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("status", "answer", "told"),
     [
-        (422, '{"error": "the prompt is too long", "error_type": "validation"}', "the prompt is too long"),
+        (422, '{"error": {"message": "the prompt is too long"}}', "the prompt is too long"),
         (502, "<html>Bad gateway</html>", "the server answered 502"),
         (500, '["odd"]', "the server answered 500"),
+        (500, '{"error": "odd"}', "the server answered 500"),
     ],
 )
 def test_refusal_is_one_line(chat: ChatServer, status: int, answer: str, told: str) -> None:
@@ -113,7 +114,7 @@ def test_refusal_is_one_line(chat: ChatServer, status: int, answer: str, told: s
 
 def test_error_in_the_stream(chat: ChatServer) -> None:
     """After a part of the answer, on a line of its own."""
-    chat.answer = chunk("This") + 'data: {"error": "the worker is gone", "error_type": "unavailable"}\n\n' + DONE
+    chat.answer = chunk("This") + 'data: {"error": {"message": "the worker is gone"}}\n\n' + DONE
     result = ask("--url", chat.url, "What?")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "This\n", "Error: the worker is gone\n")
 

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.anyio
 CHAT = {"messages": [{"role": "user", "content": "hello"}]}
 
 
+@pytest.mark.proves("POST /invocations")
 async def test_invocations_of_prompts() -> None:
     """The form of the route /, whole or streamed."""
     async with client(ScriptedRuntime(last("a", token("a")))) as http:
@@ -29,6 +30,7 @@ async def test_invocations_of_conversations() -> None:
     assert refused.status_code == 422
 
 
+@pytest.mark.proves("POST /vertex")
 async def test_vertex() -> None:
     """Prompts and conversations beside each other; a prediction is a text."""
     runtime = InTurn((last("one", token("one")),), (last("two stop", token("two stop")),))
@@ -46,7 +48,7 @@ async def test_vertex() -> None:
         ([{"inputs": "a"}] * 5, "`instances` may be at most 4, got 5"),
         ([{"inputs": "a", "parameters": {"temperature": 0}}], "`temperature`"),
         ([{"inputs": "a", "parameters": {"best_of": 2, "do_sample": True}}], "`best_of` must be 1 in an instance"),
-        ([{"messages": []}], "`instances.0.chat.messages`"),
+        ([{"messages": []}], "`instances.0.messages`"),
         ([5], "`instances.0"),
     ],
 )

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("path", ["/health", "/ping", "/"])
+@pytest.mark.proves("GET /", "GET /health", "GET /ping")
 async def test_health(path: str) -> None:
     """200 and nothing else when requests are served."""
     async with client(ScriptedRuntime()) as http:
@@ -36,6 +37,7 @@ async def test_unhealthy(runtime: ScriptedRuntime) -> None:
     assert answer.json() == {"error": "unhealthy", "error_type": "healthcheck"}
 
 
+@pytest.mark.proves("GET /info")
 async def test_info() -> None:
     """TGI's names, and our own facts."""
     async with client(ScriptedRuntime(), max_best_of=3, max_client_batch_size=5) as http:
@@ -86,6 +88,7 @@ async def test_metrics_without_a_worker() -> None:
         assert (await http.get("/metrics")).status_code == 503
 
 
+@pytest.mark.proves("GET /docs", "GET /api-doc/openapi.json")
 async def test_documentation() -> None:
     """A page for people and a description for programs, with every route but the health check that is doubled."""
     async with client(ScriptedRuntime()) as http:

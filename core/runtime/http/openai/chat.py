@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from runtime.http import sse
 from runtime.http.headers import stream_headers, whole_headers
+from runtime.http.naming import name_fields
 from runtime.http.openai.chat_choice import ChatChoice
 from runtime.http.openai.chat_schema import ChatBody
 from runtime.http.openai.documentation import ChatCompletion
@@ -32,6 +33,7 @@ def routes(replies: Replies) -> APIRouter:
 
 async def chat(replies: Replies, body: ChatBody, request: Request) -> Response:
     """Answer a conversation."""
+    name_fields(request, body.names)
     asked = body.requests(replies.options)
     with_tools = body.tool_use() is not None
     choices = [ChatChoice(index, body, with_tools) for index in range(len(asked))]
@@ -39,7 +41,7 @@ async def chat(replies: Replies, body: ChatBody, request: Request) -> Response:
         info, started = await replies.started(asked, request)
         head = envelope("chat.completion.chunk", body.model, info, "chatcmpl")
         headers = stream_headers(asked, info, replies.options)
-        return sse.EventStream(started, _frames(started, choices, body, head), headers, end=sse.DONE)
+        return sse.EventStream(request, started, _frames(started, choices, body, head), headers, end=sse.DONE)
     info, finished = await replies.whole(asked, request)
     counts = usage([reply.completion for reply in finished], len(asked))
     answer = {

@@ -9,10 +9,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from runtime.errors import InvalidRequest
 from runtime.http.grammar import JsonGrammar, RegexGrammar
 from runtime.http.json_text import json_text
+from runtime.http.naming import Names
 from runtime.http.openai.conversation import ChatMessage, turns, with_text
-from runtime.http.openai.schema import CompletionFields
+from runtime.http.openai.schema import CompletionFields, TokenCount
 from runtime.http.openai.tools import Choice, Tool, ToolError, ToolUse
 from runtime.http.options import HttpOptions
+from runtime.parameters import MOST_CANDIDATES
 from runtime.runtime import GenerateRequest, Grammar, GrammarKind, StoppingParameters
 
 
@@ -71,17 +73,31 @@ class ChatBody(CompletionFields):
     """A conversation to continue."""
 
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: int | None = Field(default=None, description="Tokens to generate; null fills the context.")
-    max_completion_tokens: int | None = Field(default=None, description="The newer name of max_tokens, and wins.")
+    max_tokens: TokenCount | None = Field(default=None, description="Tokens to generate; null fills the context.")
+    max_completion_tokens: TokenCount | None = Field(
+        default=None, description="The newer name of max_tokens, and wins."
+    )
     logprobs: bool | None = Field(default=None, description="Tell the log-probability of each token.")
     top_logprobs: int | None = Field(
-        default=None, ge=0, le=20, description="Candidates to tell with each token; needs `logprobs`."
+        default=None, ge=0, le=MOST_CANDIDATES, description="Candidates to tell with each token; needs `logprobs`."
     )
     response_format: Format | None = Field(default=None, description="A form the reply must have.")
     tools: list[Tool] | None = Field(default=None, max_length=128, description="Functions the model may call.")
     tool_choice: Choice | None = Field(default=None, description="Whether and which function is called.")
     tool_prompt: str | None = Field(default=None, description="TGI's: what the model is told about the tools.")
-    functions: list[Any] | None = Field(default=None, description="Must be empty: use `tools`.")
+    functions: list[Any] | None = Field(
+        default=None, description="Must be empty: use `tools`.", json_schema_extra={"maxItems": 0}
+    )
+
+    @property
+    def names(self) -> Names:
+        """What fields of TGI are called here, of two names the one that counts."""
+        return {
+            "inputs": "messages",
+            "max_new_tokens": "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens",
+            "top_n_tokens": "top_logprobs",
+            "grammar": "tools" if self.response_format is None else "response_format",
+        }
 
     def tool_use(self) -> ToolUse | None:
         """Return the functions that may be called."""

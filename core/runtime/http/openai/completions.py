@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse, Response
 
 from runtime.http import sse
 from runtime.http.headers import stream_headers, whole_headers
-from runtime.http.openai.completions_schema import CompletionsBody, TextCompletion
+from runtime.http.naming import name_fields
+from runtime.http.openai.completions_schema import NAMES, CompletionsBody, TextCompletion
 from runtime.http.openai.envelope import FINISH_REASONS, envelope, usage
 from runtime.http.openai.logprobs import text_logprobs
 from runtime.http.openai.text import Piece, ReplyText, before_stop
@@ -25,6 +26,7 @@ def routes(replies: Replies) -> APIRouter:
     @router.post("/completions", response_model=TextCompletion, responses={200: sse.DOCUMENTATION})
     async def completions(body: CompletionsBody, request: Request) -> Response:
         """Continue prompts, as one object or as server-sent events whose choices are interleaved."""
+        name_fields(request, NAMES)
         asked = body.requests(replies.options)
         echoes = await _echoes(replies, body, asked, request)
         kind = "text_completion"
@@ -32,7 +34,7 @@ def routes(replies: Replies) -> APIRouter:
             info, started = await replies.started(asked, request)
             head = envelope(kind, body.model, info, "cmpl")
             headers = stream_headers(asked, info, replies.options)
-            return sse.EventStream(started, _frames(started, body, echoes, head), headers, end=sse.DONE)
+            return sse.EventStream(request, started, _frames(started, body, echoes, head), headers, end=sse.DONE)
         info, finished = await replies.whole(asked, request)
         counts = usage([reply.completion for reply in finished], body.n or 1)
         choices = [

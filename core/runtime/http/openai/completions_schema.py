@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from runtime.errors import InvalidRequest
+from runtime.http.naming import Names
 from runtime.http.openai.schema import CompletionFields
 from runtime.http.options import HttpOptions
 from runtime.prompt.markdown import split_markdown
@@ -14,6 +15,13 @@ from runtime.runtime import GenerateRequest, StoppingParameters, TokensPart
 
 DEFAULT_TOKENS: Final = 100
 """Tokens generated when nothing is said, as in TGI."""
+NAMES: Final[Names] = {
+    "inputs": "prompt",
+    "max_new_tokens": "max_tokens",
+    "top_n_tokens": "logprobs",
+    "decoder_input_details": "echo",
+}
+"""What fields of TGI are called here."""
 FORMS: Final = "send a text, a list of texts, a list of token ids or a list of such lists"
 
 
@@ -25,18 +33,22 @@ def _prompts(given: object) -> object:
         raise ValueError(FORMS)
     if not all(isinstance(prompt, str) or _is_ids(prompt) for prompt in given):
         raise ValueError(FORMS)
-    return [prompt if isinstance(prompt, str) else tuple(prompt) for prompt in given]
+    return [prompt if isinstance(prompt, str) else tuple(map(int, prompt)) for prompt in given]
 
 
 def _is_ids(given: object) -> bool:
-    # True is an int to Python and none to anybody else.
-    return isinstance(given, list) and bool(given) and all(type(id) is int for id in given)
+    return isinstance(given, list) and bool(given) and all(map(_is_id, given))
 
 
-Prompts = Annotated[
-    list[Any],
-    BeforeValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
-]
+def _is_id(given: object) -> bool:
+    # To JSON 5.0 is a whole number too. True is one to Python and to nobody else.
+    return type(given) is int or (type(given) is float and given.is_integer())
+
+
+Text = Annotated[str, Field(min_length=1)]
+Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+Several = Annotated[list[Text], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+Prompts = Annotated[list[Any], BeforeValidator(_prompts, json_schema_input_type=Text | Ids | Several)]
 
 
 class CompletionsBody(CompletionFields):
@@ -45,7 +57,9 @@ class CompletionsBody(CompletionFields):
     prompt: Prompts = Field(description="One prompt or several, as texts or as token ids.", examples=["Once upon"])
     echo: bool | None = Field(default=None, description="Put the prompt before the reply.")
     logprobs: int | None = Field(default=None, ge=0, le=5, description="Candidates to tell with each token.")
-    suffix: str | None = Field(default=None, description="Must be absent: not served.")
+    suffix: str | None = Field(
+        default=None, description="Must be empty: not served.", json_schema_extra={"maxLength": 0}
+    )
     best_of: int | None = Field(default=None, description="Must be absent or `n`: every reply that is drawn is told.")
 
     def requests(self, options: HttpOptions) -> list[GenerateRequest]:

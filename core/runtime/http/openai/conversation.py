@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from runtime.http.json_text import json_text
 from runtime.runtime import ImageUrlPart, Message, Part, TextPart
@@ -47,11 +47,19 @@ def _contents(given: object) -> object:
     return [{"type": "text", "text": given}] if isinstance(given, str) else given
 
 
+def _arguments(given: object) -> object:
+    if not isinstance(given, str | dict):
+        raise ValueError("send the arguments as the text of a JSON object")
+    return given
+
+
 class CalledFunction(BaseModel):
     """A call the assistant made."""
 
     name: str
-    arguments: str | dict[str, Any] = Field(default="{}", description="JSON, as text; TGI's form is an object.")
+    arguments: Annotated[Any, BeforeValidator(_arguments, json_schema_input_type=str | dict[str, Any])] = Field(
+        default="{}", description="JSON, as text; TGI's form is an object."
+    )
 
 
 class ToolCall(BaseModel):
@@ -62,8 +70,14 @@ class ToolCall(BaseModel):
     function: CalledFunction
 
 
+def _not_empty(field: str) -> dict[str, Any]:
+    return {"required": [field], "properties": {field: {"type": ["string", "array"], "minItems": 1}}}
+
+
 class ChatMessage(BaseModel):
     """One turn."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_not_empty("content"), _not_empty("tool_calls")]})
 
     role: str
     # One type after validation: an error of a union would be told once for each of its members.

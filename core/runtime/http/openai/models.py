@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from runtime.http.errors import ErrorBody
+from runtime.http.error_bodies import OpenAIErrorBody
+from runtime.http.errors import UnknownModel
 from runtime.http.replies import Replies
 
 
@@ -38,12 +39,12 @@ def routes(replies: Replies) -> APIRouter:
         return Models(data=[Model(id=name, owned_by=name)])
 
     # The id of a hub model, or a folder, has slashes.
-    @router.get("/models/{model:path}", responses={404: {"model": ErrorBody, "description": "It is not served."}})
+    @router.get("/models/{model:path}", responses={404: {"model": OpenAIErrorBody, "description": "It is not served."}})
     async def model(model: str) -> Model:
         """Tell the served model by its name."""
         name = (await replies.info()).model_id
         if model != name:
-            raise HTTPException(404, f"the model {model[:200]!r} is not served; {name!r} is")
+            raise UnknownModel(f"the model {model[:200]!r} is not served; {name!r} is")
         return Model(id=name, owned_by=name)
 
     return router

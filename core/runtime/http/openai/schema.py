@@ -12,15 +12,23 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from runtime.errors import InvalidRequest
 from runtime.http.options import HttpOptions
+from runtime.parameters import LARGEST, LONGEST_STOP, MOST_TOKENS
 from runtime.runtime import GenerateRequest, SamplingParameters
 
 
 def _listed(given: object) -> object:
+    if given is not None and not isinstance(given, str | list):
+        raise ValueError("send a text or a list of texts")
     return [given] if isinstance(given, str) else given
 
 
+StopText = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 # One type after validation: an error of a union would be told once for each of its members.
-Stops = Annotated[list[str] | None, BeforeValidator(_listed, json_schema_input_type=str | list[str] | None)]
+Stops = Annotated[
+    list[StopText] | None, BeforeValidator(_listed, json_schema_input_type=StopText | list[StopText] | None)
+]
+TokenCount = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class StreamOptions(BaseModel):
@@ -35,18 +43,22 @@ class CompletionFields(BaseModel):
     # The bound also makes the text valid Unicode, which an answer that repeats it must be.
     model: str | None = Field(default=None, max_length=1024, description="Repeated in the answer: one model is served.")
     n: int | None = Field(default=None, ge=1, description="Replies to the same prompt.")
-    max_tokens: int | None = Field(default=None, description="Tokens to generate.")
-    temperature: float | None = Field(default=None, description="0 is greedy; 1 when absent.")
-    top_p: float | None = Field(default=None, description="Probability mass kept.")
-    frequency_penalty: float | None = Field(default=None, description="-2 to 2; 0 is neutral.")
-    presence_penalty: float | None = Field(default=None, description="-2 to 2; 0 is neutral.")
+    max_tokens: TokenCount | None = Field(default=None, description="Tokens to generate.")
+    temperature: float | None = Field(
+        default=None, ge=0, description="0 is greedy; 1 when absent.", json_schema_extra={"maximum": LARGEST}
+    )
+    top_p: float | None = Field(default=None, ge=0, le=1, description="Probability mass kept.")
+    frequency_penalty: Penalty | None = Field(default=None, description="0 is neutral.")
+    presence_penalty: Penalty | None = Field(default=None, description="0 is neutral.")
     seed: int | None = Field(
         default=None, ge=-(2**63), lt=2**64, description="Source of all randomness; drawn when absent."
     )
     stop: Stops = Field(default=None, description="Texts that end the reply, which does not hold them.")
     stream: bool | None = Field(default=None, description="Answer as server-sent events.")
     stream_options: StreamOptions | None = None
-    logit_bias: dict[str, Any] | None = Field(default=None, description="Must be empty: not served.")
+    logit_bias: dict[str, Any] | None = Field(
+        default=None, description="Must be empty: not served.", json_schema_extra={"maxProperties": 0}
+    )
 
     def sampling(self) -> SamplingParameters:
         """Return how the next token is chosen."""

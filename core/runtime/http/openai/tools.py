@@ -8,6 +8,7 @@ argument is the answer; the client gets it as plain content. TGI does the same (
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -24,6 +25,7 @@ PROMPT: Final = (
     " function which serves the request best."
 )
 NAME: Final = r"^[a-zA-Z0-9_-]{1,64}$"
+CHOICES: Final = '"none", "auto", "required" or {"type": "function", "function": {"name": the name of a function}}'
 DEEPEST_SCHEMA: Final = 64
 """Levels of objects and lists in the schema of a function's arguments."""
 _ANSWER: Final = {
@@ -42,6 +44,7 @@ class ToolError(InvalidRequest):
     """The tools of a request, or the choice among them, cannot be served."""
 
     error_type = "tool_error"
+    openai_code = "tool_error"
 
 
 class Function(BaseModel):
@@ -82,13 +85,14 @@ class ToolChoice:
 
 def _choice(given: object) -> object:
     """Read OpenAI's forms, and TGI's: the bare name of a function."""
-    if given in ("none", "auto", "required"):
-        return ToolChoice(given)
-    if isinstance(given, str):
-        return ToolChoice("named", FunctionName(name=given).name)
-    if isinstance(given, dict):
-        return ToolChoice("named", NamedTool.model_validate(given).function.name)
-    return given
+    match given:
+        case "none" | "auto" | "required":
+            return ToolChoice(given)
+        case {"type": kind} if kind != "function":
+            pass
+        case str(name) | {"function": {"name": str(name)}} if re.fullmatch(NAME, name):
+            return ToolChoice("named", name)
+    raise ValueError(f"send {CHOICES}")
 
 
 Choice = Annotated[
@@ -113,9 +117,9 @@ class ToolUse:
         if choice is not None and choice.mode in ("required", "named") and not tools:
             raise ToolError("`tool_choice` asks for a call and `tools` is empty; send the functions")
         if len(set(names)) < len(names) or NO_TOOL in names:
-            raise ToolError(f"each function of `tools` must have a name of its own, other than {NO_TOOL}")
+            raise ToolError(f"`tools`: each function must have a name of its own, other than {NO_TOOL}")
         if choice is not None and choice.mode == "named" and choice.name not in names:
-            raise ToolError(f"`tool_choice` names the function {choice.name}, which is not among `tools`")
+            raise ToolError(f"`tool_choice` names the function {choice.name}, which is not among `tools`; add it")
         if not tools or (choice is not None and choice.mode == "none"):
             return None
         wanted = choice.name if choice is not None else None
@@ -142,14 +146,14 @@ def _described(function: Function) -> dict[str, Any]:
     nothing = {"properties": {}, "additionalProperties": False}
     parameters = {"type": "object", **(nothing if function.parameters is None else function.parameters)}
     if parameters["type"] != "object":
-        raise ToolError(f"`parameters` of the function {function.name} must be a schema of an object")
+        raise ToolError(f"`tools`: the parameters of {function.name} must be a schema of an object")
     _check_depth(parameters, function.name)
     return {**described, "parameters": parameters}
 
 
 def _check_depth(schema: object, name: str, depth: int = 0) -> None:
     if depth > DEEPEST_SCHEMA:
-        raise ToolError(f"`parameters` of the function {name} nest deeper than {DEEPEST_SCHEMA} levels")
+        raise ToolError(f"`tools`: the parameters of {name} nest deeper than {DEEPEST_SCHEMA} levels; simplify them")
     children = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     for child in children:
         _check_depth(child, name, depth + 1)

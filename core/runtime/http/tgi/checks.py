@@ -26,7 +26,10 @@ def check(body: GenerateBody, options: HttpOptions, stream: bool) -> None:
     if given.max_new_tokens is not None and given.max_new_tokens < 1:
         raise InvalidRequest(f"`max_new_tokens` must be above 0, got {given.max_new_tokens}")
     if len(given.stop) > options.max_stop_sequences:
-        raise InvalidRequest(f"`stop` supports up to {options.max_stop_sequences} texts, got {len(given.stop)}")
+        raise InvalidRequest(
+            f"`stop` supports up to {options.max_stop_sequences} texts, got {len(given.stop)};"
+            " the operator's limit is --max-stop-sequences"
+        )
     _check_seed(given)
     most = options.max_top_n_tokens
     if given.top_n_tokens is not None and not 0 <= given.top_n_tokens <= most:

@@ -67,7 +67,7 @@ async def stream(replies: Replies, body: GenerateBody, request: Request) -> Resp
     """Generate a reply as events."""
     wanted = await asked(replies, body, stream=True)
     info, started = await replies.started([wanted], request)
-    return sse.EventStream(started, _frames(started, body), stream_headers([wanted], info, replies.options))
+    return sse.EventStream(request, started, _frames(started, body), stream_headers([wanted], info, replies.options))
 
 
 async def asked(replies: Replies, body: GenerateBody, stream: bool) -> GenerateRequest:

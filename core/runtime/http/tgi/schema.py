@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from runtime.http.grammar import JsonGrammar, RegexGrammar
+from runtime.parameters import (
+    LARGEST,
+    LEAST_REPETITION,
+    LONGEST_STOP,
+    MOST_REPETITION,
+    MOST_TOKENS,
+    MOST_TOP_K,
+    SMALLEST,
+)
 from runtime.prompt.markdown import split_markdown
 from runtime.runtime import GenerateRequest, SamplingParameters, StoppingParameters
+
+
+def within(**limits: float) -> Any:
+    """Tell limits in the documentation; `checks` enforces them, in TGI's order and words."""
+    return Field(json_schema_extra=dict(limits))
+
+
+Prompt = Annotated[str, within(minLength=1)]
+Count = Annotated[int, within(minimum=1)]
+Temperature = Annotated[float, within(minimum=SMALLEST, maximum=LARGEST)]
+Mass = Annotated[float, within(minimum=SMALLEST, exclusiveMaximum=1)]
+Repetition = Annotated[float, within(minimum=LEAST_REPETITION, maximum=MOST_REPETITION)]
+Penalty = Annotated[float, within(minimum=-2, maximum=2)]
+TopK = Annotated[int, within(minimum=1, maximum=MOST_TOP_K)]
+TokenCount = Annotated[int, within(minimum=1, maximum=MOST_TOKENS)]
+StopText = Annotated[str, within(minLength=1, maxLength=LONGEST_STOP)]
+Seed = Annotated[int, within(minimum=0, exclusiveMaximum=2**64)]
+TopCount = Annotated[int, within(minimum=0)]
 
 
 class GenerateParameters(BaseModel):
     """How to generate; null and absent are neutral."""
 
-    best_of: int | None = Field(default=None, description="Replies to draw; the most probable one is the answer.")
-    temperature: float | None = Field(default=None, description="Above 0.", examples=[0.5])
-    repetition_penalty: float | None = Field(default=None, description="Above 0; 1 is neutral.", examples=[1.03])
-    frequency_penalty: float | None = Field(default=None, description="-2 to 2; 0 is neutral.", examples=[0.1])
-    top_k: int | None = Field(default=None, description="Candidates kept, above 0.", examples=[10])
-    top_p: float | None = Field(default=None, description="Probability mass kept, between 0 and 1.", examples=[0.95])
-    typical_p: float | None = Field(
-        default=None, description="Mass of the most typical candidates kept, between 0 and 1.", examples=[0.95]
+    best_of: Count | None = Field(default=None, description="Replies to draw; the most probable one is the answer.")
+    temperature: Temperature | None = Field(default=None, description="1 is neutral.", examples=[0.5])
+    repetition_penalty: Repetition | None = Field(default=None, description="1 is neutral.", examples=[1.03])
+    frequency_penalty: Penalty | None = Field(default=None, description="0 is neutral.", examples=[0.1])
+    top_k: TopK | None = Field(default=None, description="Candidates kept.", examples=[10])
+    top_p: Mass | None = Field(default=None, description="Probability mass kept.", examples=[0.95])
+    typical_p: Mass | None = Field(
+        default=None, description="Mass of the most typical candidates kept.", examples=[0.95]
     )
     do_sample: bool = Field(
         default=False, description="Sample; the default is true when `parameters` is missing altogether."
     )
-    max_new_tokens: int | None = Field(default=100, description="Tokens to generate; null fills the context.")
+    max_new_tokens: TokenCount | None = Field(default=100, description="Tokens to generate; null fills the context.")
     return_full_text: bool | None = Field(default=None, description="Put the prompt before the reply.")
-    stop: list[str] = Field(default_factory=list, description="Texts that end the reply; the reply keeps them.")
-    truncate: int | None = Field(default=None, description="Tokens of the prompt to keep, its last.")
+    stop: list[StopText] = Field(default_factory=list, description="Texts that end the reply; the reply keeps them.")
+    truncate: Count | None = Field(default=None, description="Tokens of the prompt to keep, its last.")
     watermark: bool = Field(default=False, description="Mark the reply statistically.")
     details: bool = Field(default=False, description="Tell the tokens and why the reply ended.")
     decoder_input_details: bool = Field(default=False, description="Tell the prompt's tokens too; not for streams.")
-    seed: int | None = Field(default=None, description="Source of all randomness; drawn when absent.")
-    top_n_tokens: int | None = Field(default=None, description="Most probable candidates to tell with each token.")
+    seed: Seed | None = Field(default=None, description="Source of all randomness; drawn when absent.")
+    top_n_tokens: TopCount | None = Field(default=None, description="Most probable candidates to tell with each token.")
     grammar: Annotated[JsonGrammar | RegexGrammar, Field(discriminator="type")] | None = Field(
         default=None, description="A form the reply must have."
     )
@@ -58,7 +85,7 @@ class GenerateParameters(BaseModel):
 class GenerateBody(BaseModel):
     """A prompt, with pictures as `![](data:image/png;base64,...)`."""
 
-    inputs: str = Field(examples=["![](data:image/png;base64,...)What is this a picture of?\n\n"])
+    inputs: Prompt = Field(examples=["![](data:image/png;base64,...)What is this a picture of?\n\n"])
     # TGI samples when `parameters` is missing, and is greedy when it is there without do_sample.
     parameters: GenerateParameters = Field(default_factory=lambda: GenerateParameters(do_sample=True))
 

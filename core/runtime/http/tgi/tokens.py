@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from runtime.errors import InvalidRequest
+from runtime.http.naming import name_fields
 from runtime.http.openai.chat_schema import ChatBody
 from runtime.http.replies import Replies
 from runtime.http.tgi.documentation import ChatTokens, PromptTokenBody
@@ -31,6 +32,7 @@ def routes(replies: Replies) -> APIRouter:
     @router.post("/chat_tokenize", response_model=ChatTokens)
     async def chat_tokenize(body: ChatBody, request: Request) -> JSONResponse:
         """Tell what the model reads of a conversation: the text its template makes, and the tokens."""
+        name_fields(request, body.names)
         tokens = await replies.tokenize(body.request(), request)
         text = "".join(token.text for token in tokens)
         return JSONResponse({"tokenize_response": _bodies(tokens), "templated_text": text})

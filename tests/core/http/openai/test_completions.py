@@ -77,6 +77,7 @@ async def test_defaults() -> None:
         ("a", [(TextPart("a"),)]),
         (["a", "b"], [(TextPart("a"),), (TextPart("b"),)]),
         ([1, 2], [(TokensPart((1, 2)),)]),
+        ([1.0, 2], [(TokensPart((1, 2)),)]),
         ([[1, 2], [3]], [(TokensPart((1, 2)),), (TokensPart((3,)),)]),
         ("![](data:x)a", [(ImageUrlPart("data:x"), TextPart("a"))]),
     ],
@@ -92,7 +93,9 @@ async def test_no_prompt(prompt: object) -> None:
     async with client(ScriptedRuntime()) as http:
         answer = await http.post(PATH, json={"prompt": prompt})
     assert answer.status_code == 422
-    assert "`prompt`" in answer.json()["error"]
+    error = answer.json()["error"]
+    assert error["message"].startswith("`prompt`")
+    assert error["param"] == "prompt"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +115,7 @@ async def test_what_is_refused(fields: dict[str, object], named: str) -> None:
     async with client(runtime) as http:
         answer = await http.post(PATH, json={"prompt": "a", **fields})
     assert answer.status_code == 422
-    assert named in answer.json()["error"]
+    assert named in answer.json()["error"]["message"]
     assert not runtime.requests
 
 

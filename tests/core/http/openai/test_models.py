@@ -23,4 +23,9 @@ async def test_by_name() -> None:
         assert (await http.get("/v1/models/demo")).json() == DEMO
         refused = await http.get("/v1/models/org/name")
     assert refused.status_code == 404
-    assert refused.json() == {"error": "the model 'org/name' is not served; 'demo' is", "error_type": "validation"}
+    assert refused.json()["error"] == {
+        "message": "the model 'org/name' is not served; 'demo' is",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }

@@ -189,12 +189,12 @@ def tool(**function: object) -> dict[str, object]:
     [
         ({"tool_choice": "other"}, "`tool_choice` names the function other, which is not among `tools`"),
         ({"tools": [], "tool_choice": "required"}, "`tool_choice` asks for a call and `tools` is empty"),
-        ({"tools": [TOOLS[0], TOOLS[0]]}, "each function of `tools` must have a name of its own"),
-        (tool(name="no_tool"), "each function of `tools` must have a name of its own, other than no_tool"),
+        ({"tools": [TOOLS[0], TOOLS[0]]}, "`tools`: each function must have a name of its own"),
+        (tool(name="no_tool"), "`tools`: each function must have a name of its own, other than no_tool"),
         ({"response_format": {"type": "json_object"}}, "`tools` and `response_format` cannot be combined"),
-        (tool(parameters={"type": "string"}), "`parameters` of the function f must be a schema of an object"),
-        (tool(parameters=nested(40)), "`parameters` of the function f nest deeper than 64 levels"),
-        (tool(parameters=nested(400)), "`parameters` of the function f nest deeper than 64 levels"),
+        (tool(parameters={"type": "string"}), "`tools`: the parameters of f must be a schema of an object"),
+        (tool(parameters=nested(40)), "`tools`: the parameters of f nest deeper than 64 levels"),
+        (tool(parameters=nested(400)), "`tools`: the parameters of f nest deeper than 64 levels"),
     ],
 )
 async def test_tools_that_cannot_be_served(fields: dict[str, object], text: str) -> None:
@@ -202,16 +202,19 @@ async def test_tools_that_cannot_be_served(fields: dict[str, object], text: str)
     async with client(ScriptedRuntime()) as http:
         answer = await http.post(PATH, json={**ASK, **fields})
     assert answer.status_code == 422
-    assert answer.json()["error"].startswith(f"Input validation error: {text}")
-    assert answer.json()["error_type"] == "tool_error"
+    told = answer.json()
+    assert told["error"]["message"].startswith(text)
+    assert (told["error"]["code"], told["error_type"]) == ("tool_error", "tool_error")
+    assert f"`{told['error']['param']}`" in text
 
 
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"tool_choice": 5}, "`tool_choice`"),
-        ({"tool_choice": "a b"}, "`tool_choice"),
-        ({"tool_choice": {"function": {}}}, "`tool_choice"),
+        ({"tool_choice": 5}, "`tool_choice`: send "),
+        ({"tool_choice": "a b"}, "`tool_choice`: send "),
+        ({"tool_choice": {"function": {}}}, "`tool_choice`: send "),
+        ({"tool_choice": {"type": "magic", "function": {"name": "f"}}}, "`tool_choice`: send "),
         ({"tools": [{"type": "magic"}]}, "`tools.0.type`"),
         (tool(name="a b"), "`tools.0.function.name`"),
     ],
@@ -221,4 +224,4 @@ async def test_wrong_types_name_the_field(fields: dict[str, object], named: str)
     async with client(ScriptedRuntime()) as http:
         answer = await http.post(PATH, json={**ASK, **fields})
     assert answer.status_code == 422
-    assert named in answer.json()["error"]
+    assert named in answer.json()["error"]["message"]

@@ -283,6 +283,7 @@ async def test_full_text() -> None:
     assert f'"generated_text":"{inputs} one two"' in stream
 
 
+@pytest.mark.proves("POST /")
 async def test_compatible_route() -> None:
     """A list of one, or a stream, as the body says."""
     async with client(ScriptedRuntime(*REPLY)) as http:

@@ -17,6 +17,7 @@ BODIES = [
 ]
 
 
+@pytest.mark.proves("POST /tokenize")
 async def test_tokenize() -> None:
     """Ids, texts and places; a token that is no text of the prompt has no place."""
     runtime = ScriptedRuntime()
@@ -26,6 +27,7 @@ async def test_tokenize() -> None:
     assert runtime.requests == [GenerateRequest((ImageUrlPart("data:x"), TextPart("one two")))]
 
 
+@pytest.mark.proves("POST /chat_tokenize")
 async def test_chat_tokenize() -> None:
     """The text the template makes besides."""
     runtime = ScriptedRuntime()
