@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -21,7 +22,7 @@ from runtime.model.reader import read_configs, read_model, with_weights
 from runtime.model.weights import DIGESTED_CONFIGS, INDEX, weight_names
 
 if TYPE_CHECKING:
-    from runtime.model.hub import HubModel
+    from runtime.model.hub import HubModel, Listing
 
 BRANCH: Final = "main"
 """The revision when none is given."""
@@ -46,11 +47,33 @@ def find_model(model_id: str, revision: str | None, cache: str | None) -> FoundM
     What begins with a slash, a dot or a tilde is a folder. Blocks for as long as the download takes.
     Raises ModelRefused.
     """
-    if model_id.startswith(("/", ".", "~")) or os.path.isdir(model_id):  # noqa: PTH112  # Path fails on long names
+    if _is_folder(model_id):
         if revision is not None:
             log.warning("--revision %s has no effect: %s is a folder", revision, model_id)
         return FoundModel(read_model(Path(model_id)), None)
     return fetch_model(model_id, revision or BRANCH, cache)
+
+
+def find_configs(model_id: str, revision: str | None, cache: str | None) -> ModelSpec:
+    """Return what the configs say, for whoever needs no weights: none is read or fetched, and the digest stays empty.
+
+    `model_id` is looked for as `find_model` does. Raises ModelRefused.
+    """
+    if _is_folder(model_id):
+        return read_configs(Path(model_id))
+    _settle_hf_transfer()
+    from runtime.model.hub import HubModel, cache_folder
+
+    model = HubModel(model_id, revision or BRANCH, cache_folder(cache))
+    if model.offline:
+        return read_configs(model.cached())
+    try:
+        listing = model.listing()
+    except ModelRefused:
+        with suppress(ModelRefused):
+            return read_configs(model.cached())
+        raise
+    return _fetch_configs(model, listing)
 
 
 def fetch_model(model_id: str, revision: str, cache: str | None) -> FoundModel:
@@ -74,14 +97,22 @@ def fetch_model(model_id: str, revision: str, cache: str | None) -> FoundModel:
             raise problem from None
         log.warning("%s Serving commit %s from the cache.", problem.message, found.commit)
         return found
-    for name in (*DIGESTED_CONFIGS, INDEX):
-        if name in listing.sizes:
-            model.download(name, listing.commit)
+    spec = _fetch_configs(model, listing)
     folder = model.folder(listing.commit)
-    spec = read_configs(folder)
     _fetch_weights(model, listing.commit, weight_names(folder, listing.sizes), listing.sizes)
     model.remember(listing.commit)
     return FoundModel(with_weights(spec), listing.commit)
+
+
+def _is_folder(model_id: str) -> bool:
+    return model_id.startswith(("/", ".", "~")) or os.path.isdir(model_id)  # noqa: PTH112  # Path fails on long names
+
+
+def _fetch_configs(model: HubModel, listing: Listing) -> ModelSpec:
+    for name in (*DIGESTED_CONFIGS, INDEX):
+        if name in listing.sizes:
+            model.download(name, listing.commit)
+    return read_configs(model.folder(listing.commit))
 
 
 def _cached(model: HubModel) -> FoundModel:

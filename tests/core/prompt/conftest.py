@@ -10,18 +10,9 @@ import runtime.demo
 import torch
 from runtime.backend import DecoderGeometry, ImageGeometry, ModelSpec
 from runtime.prompt.tokenizer import Tokenizer
+from support.geometries import DEMO_IMAGES, LLAVA_IMAGES
 
 torch.set_num_threads(1)
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def make_geometry(tile: int, patch: int) -> ImageGeometry:
-    """The five pinpoints of llava-v1.6, in units of tiles."""
-    grids = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
-    pinpoints = tuple((tile * rows, tile * columns) for rows, columns in grids)
-    return ImageGeometry(tile, patch, pinpoints, CLIP_MEAN, CLIP_STD, 0.00392156862745098, 3)
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +24,13 @@ def folder() -> Path:
 @pytest.fixture(scope="session")
 def llava() -> ImageGeometry:
     """The geometry of llava-v1.6-mistral-7b."""
-    return make_geometry(336, 14)
+    return LLAVA_IMAGES
 
 
 @pytest.fixture(scope="session")
 def demo() -> ImageGeometry:
     """The geometry of the demo model."""
-    return make_geometry(56, 8)
+    return DEMO_IMAGES
 
 
 @pytest.fixture(scope="session")

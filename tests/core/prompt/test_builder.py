@@ -16,11 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from runtime.backend import ImageGeometry, ModelSpec
-from runtime.errors import ImageRefused, ImageUrlNotEnabled, InvalidRequest, ModelRefused, TemplateError
+from runtime.errors import (
+    ContextExceeded,
+    ImageRefused,
+    ImageUrlNotEnabled,
+    InvalidRequest,
+    ModelRefused,
+    TemplateError,
+)
+from runtime.geometry import feature_count, tile_count
 from runtime.intake.limits import IntakeLimits
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
-from runtime.prompt.geometry import feature_count, tile_count
 from runtime.prompt.tokenizer import Tokenizer
 from runtime.runtime import GenerateRequest, ImagePart, ImageUrlPart, Message, Part, TextPart, TokensPart
 
@@ -128,6 +135,10 @@ def test_placeholders_equal_features(
         assert prompt.images.counts == tuple(tile_count(size, demo) for size in sizes)
         assert prompt.images.tiles.shape[0] == sum(prompt.images.counts)
         assert len(set(prompt.images.digests)) == len(set(sizes))
+        assert tuple(picture.tiles for picture in prompt.pictures) == prompt.images.counts
+    assert [picture.tokens for picture in prompt.pictures] == [feature_count(size, demo) for size in sizes]
+    assert all(list(picture.seconds) == ["fetch", "decode", "tile"] for picture in prompt.pictures)
+    assert all(seconds >= 0 for picture in prompt.pictures for seconds in picture.seconds.values())
 
 
 def test_a_picture_may_come_as_a_data_uri(builder: PromptBuilder) -> None:
@@ -227,9 +238,10 @@ def test_length_limit(spec: ModelSpec, tokenizer: Tokenizer, chat: ChatTemplate 
     request = text(PARTS[0], "What is this?")
     total = limited(spec, tokenizer, chat, 2000).build(request).input_length
     assert limited(spec, tokenizer, chat, total).build(request).input_length == total
-    message = refusal(limited(spec, tokenizer, chat, total - 1), request)
+    message = refusal(limited(spec, tokenizer, chat, total - 1), request, ContextExceeded)
     assert f"has {total} tokens, {cost} of them for pictures, and this server takes at most {total - 1}" in message
-    assert f"has {length} tokens and" in refusal(limited(spec, tokenizer, chat, 2), text("What is this?"))
+    short = limited(spec, tokenizer, chat, 2)
+    assert f"has {length} tokens and" in refusal(short, text("What is this?"), ContextExceeded)
 
 
 BROKEN: Sequence[ImagePart] = [ImagePart(b"broken")]
@@ -241,10 +253,13 @@ def test_hopeless_requests_are_refused_before_pictures_are_decoded(
     """The pictures here cannot be decoded, so any other refusal came first."""
     builder = limited(spec, tokenizer, chat, 60)
     assert "3 pictures and this server takes at most 2" in refusal(builder, text(*BROKEN * 3))
-    assert "at least 98 tokens, 98 of them for pictures" in refusal(builder, talk(*BROKEN * 2))  # 7 x 7 each
-    assert "at least 62 tokens, 49 of them" in refusal(builder, text(*BROKEN, TokensPart((5,) * 13)))
-    assert "at least" in refusal(builder, text(*BROKEN, "x" * (64 * 61)))
-    assert "messages cannot fit" in refusal(builder, GenerateRequest(messages=(Message("user", ()),) * 61))
+    assert "at least 98 tokens, 98 of them for pictures" in refusal(
+        builder, talk(*BROKEN * 2), ContextExceeded
+    )  # 7 x 7 each
+    assert "at least 62 tokens, 49 of them" in refusal(builder, text(*BROKEN, TokensPart((5,) * 13)), ContextExceeded)
+    assert "at least" in refusal(builder, text(*BROKEN, "x" * (64 * 61)), ContextExceeded)
+    many = GenerateRequest(messages=(Message("user", ()),) * 61)
+    assert "messages cannot fit" in refusal(builder, many, ContextExceeded)
 
 
 def test_a_tokenizer_of_another_model_is_refused(spec: ModelSpec, tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from runtime.backend import ImageGeometry
-from runtime.prompt.geometry import fitted_size, tile_count
+from runtime.geometry import fitted_size, tile_count
 from runtime.prompt.tiles import cut_tiles
 
 

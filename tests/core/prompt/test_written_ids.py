@@ -45,7 +45,7 @@ def test_conversations_are_refused() -> None:
 @given(st.lists(st.integers(3, 9), min_size=1), st.lists(st.integers(3, 9), min_size=1))
 def test_prompt_and_stream_join_up(prompt: list[int], reply: list[int]) -> None:
     """What was read and streamed can be read again."""
-    stream = TextStream(lambda ids: IDS.decode(ids, False), prompt)
+    stream = TextStream(IDS, prompt)
     text = IDS.decode(prompt, False) + "".join(map(stream.push, reply))
     assert IDS.read(GenerateRequest((TextPart(text),))).parts == (TokensPart((*prompt, *reply)),)
 

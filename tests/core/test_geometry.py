@@ -11,10 +11,21 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from runtime import demo
+from runtime import geometry as ours
 from runtime.backend import ImageGeometry
-from runtime.prompt import geometry as ours
+from support.geometries import DEMO_IMAGES, LLAVA_IMAGES
 
 SIDES = st.integers(1, 2200)
+GEOMETRIES = pytest.mark.parametrize("geometry", [LLAVA_IMAGES, DEMO_IMAGES], ids=["llava", "demo"])
+
+
+@pytest.fixture(scope="session")
+def processor() -> Any:
+    """transformers' own preprocessing of the demo model: the oracle."""
+    from transformers import AutoProcessor
+
+    return AutoProcessor.from_pretrained(demo.MODEL)
 
 
 def explicit(test: Any) -> Any:
@@ -45,10 +56,9 @@ def packed_features(size: tuple[int, int], geometry: ImageGeometry) -> int:
     return int(packed[0].shape[0])
 
 
-@pytest.mark.parametrize("name", ["llava", "demo"])
-def test_counts_equal_transformers_processor(name: str, processor: Any, request: pytest.FixtureRequest) -> None:
+@GEOMETRIES
+def test_counts_equal_transformers_processor(geometry: ImageGeometry, processor: Any) -> None:
     """The placeholders it would write: features of the base tile less the class token, rows and newlines."""
-    geometry: ImageGeometry = request.getfixturevalue(name)
     oracle = processor_for(processor, geometry)
 
     @explicit
@@ -61,10 +71,9 @@ def test_counts_equal_transformers_processor(name: str, processor: Any, request:
     check()
 
 
-@pytest.mark.parametrize("name", ["llava", "demo"])
-def test_counts_equal_transformers_model(name: str, request: pytest.FixtureRequest) -> None:
+@GEOMETRIES
+def test_counts_equal_transformers_model(geometry: ImageGeometry) -> None:
     """The features it would make: unpadding by slices and by arithmetic agree, and so do the tiles."""
-    geometry: ImageGeometry = request.getfixturevalue(name)
 
     @explicit
     @given(SIDES, SIDES)
@@ -75,13 +84,11 @@ def test_counts_equal_transformers_model(name: str, request: pytest.FixtureReque
     check()
 
 
-@pytest.mark.parametrize("name", ["llava", "demo"])
-def test_sizes_equal_transformers(name: str, request: pytest.FixtureRequest) -> None:
+@GEOMETRIES
+def test_sizes_equal_transformers(geometry: ImageGeometry) -> None:
     """Canvas and fitted size, for thin pictures too, whose scaled side vanishes."""
     from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
     from transformers.image_utils import ChannelDimension
-
-    geometry: ImageGeometry = request.getfixturevalue(name)
 
     @explicit
     @given(SIDES, SIDES)
@@ -111,28 +118,29 @@ def test_sizes_equal_transformers(name: str, request: pytest.FixtureRequest) -> 
         ((1080, 1920), 1948),
     ],
 )
-def test_known_counts_of_llava(size: tuple[int, int], count: int, llava: ImageGeometry) -> None:
+def test_known_counts_of_llava(size: tuple[int, int], count: int) -> None:
     """TGI's test vectors for square grids, computed by hand for the others, which TGI counts wrongly."""
-    assert ours.feature_count(size, llava) == count
+    assert ours.feature_count(size, LLAVA_IMAGES) == count
 
 
-def test_a_picture_by_hand(llava: ImageGeometry) -> None:
+def test_a_picture_by_hand() -> None:
     """300 x 1000 fits into 1 x 3 tiles as 303 x 1008; of 24 rows int(300 * 72 / 1000) = 21, of even padding 22 stay."""
     size = (300, 1000)
-    assert ours.canvas_size(size, llava) == (336, 1008)
-    assert ours.fitted_size(size, llava) == (303, 1008)
-    assert ours.tile_count(size, llava) == 4
-    assert ours.unpadded_grid(size, llava) == (22, 72)
-    assert ours.base_count(llava) == 576
+    assert ours.canvas_size(size, LLAVA_IMAGES) == (336, 1008)
+    assert ours.fitted_size(size, LLAVA_IMAGES) == (303, 1008)
+    assert ours.tile_count(size, LLAVA_IMAGES) == 4
+    assert ours.unpadded_grid(size, LLAVA_IMAGES) == (22, 72)
+    assert ours.base_count(LLAVA_IMAGES) == 576
 
 
-def test_ties_go_to_less_padding_and_then_to_the_first(llava: ImageGeometry) -> None:
+def test_ties_go_to_less_padding_and_then_to_the_first() -> None:
     """A small picture is whole on every canvas: the smallest canvas wins, and of two equal ones the first listed."""
-    assert ours.canvas_size((20, 20), llava) == (336, 672)
-    assert ours.canvas_size((20, 20), replace(llava, pinpoints=((672, 672), (672, 336), (336, 672)))) == (672, 336)
+    assert ours.canvas_size((20, 20), LLAVA_IMAGES) == (336, 672)
+    reordered = replace(LLAVA_IMAGES, pinpoints=((672, 672), (672, 336), (336, 672)))
+    assert ours.canvas_size((20, 20), reordered) == (672, 336)
 
 
 @pytest.mark.parametrize(("size", "grid"), [((4, 192), (2, 48)), ((4, 193), (0, 48)), ((193, 4), (24, 0))])
-def test_thin_pictures_lose_their_last_row(size: tuple[int, int], grid: tuple[int, int], llava: ImageGeometry) -> None:
+def test_thin_pictures_lose_their_last_row(size: tuple[int, int], grid: tuple[int, int]) -> None:
     """int(4 * 48 / 192) = 1 row and its even padding remain; one pixel more and nothing does."""
-    assert ours.unpadded_grid(size, llava) == grid
+    assert ours.unpadded_grid(size, LLAVA_IMAGES) == grid
