@@ -11,9 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 import torch
+
+from runtime.knobs import Knob as Knob  # for plugin authors: what `BackendSpec.options` holds
+from runtime.knobs import Value
 
 CONTRACT_VERSION: Final = "1.0"
 """Version of this module and of `runtime.hookspecs`: a new optional argument or hook raises the minor number,
@@ -127,6 +130,8 @@ class Limits:
     """Prompts computed in one prefill."""
     prefill_tokens: int
     """Tokens of the longest prompt."""
+    options: Mapping[str, Value] = field(default_factory=dict)
+    """The value of every option the backend declares, by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,9 @@ class Capacity:
 
     rows: int
     context: int
+    resumes: bool = False
+    """Whether a prefill may continue what its slot holds (`PrefillBatch.offsets`). Then a slot keeps what it holds,
+    also after it is released, until a prefill or a decode step writes to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +151,9 @@ class PrefillShape:
 
     rows: int
     length: int
-    """Tokens per row."""
-    tiles: int
-    """Picture tiles over all rows."""
+    """Tokens per row that are computed."""
+    cached: int = 0
+    """Tokens that the slot of any row may hold already: the longest offset; 0 for whole prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +162,18 @@ class DecodeShape:
 
     rows: int
     context: int
-    """Longest position any row may hold."""
+    """Tokens any row may hold, the new one included."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionShape:
+    """The size of one picture for the vision tower; pictures are encoded one at a time, whatever their prefill."""
+
+    tiles: int
+    """Base tile included."""
+
+
+Shape: TypeAlias = PrefillShape | DecodeShape | VisionShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +182,7 @@ class ShapePlan:
 
     prefill: tuple[PrefillShape, ...] = ()
     decode: tuple[DecodeShape, ...] = ()
+    vision: tuple[VisionShape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +191,7 @@ class WarmupProgress:
 
     done: int
     total: int
-    shape: PrefillShape | DecodeShape
+    shape: Shape
     seconds: float
 
 
@@ -273,3 +293,10 @@ class BackendSpec:
     """Cheap, imports no vendor package."""
     load: Callable[[ModelSpec, Limits], Backend]
     """Load the weights; called once, on the device thread."""
+    options: tuple[Knob, ...] = ()
+    """Settings of its own: flags of `runtime serve`, with their variables; their values come in `Limits.options`."""
+    preference: int = 50
+    """Which of the backends that this machine can run `--backend auto` takes: the highest, above 0."""
+    static_shapes: bool = False
+    """Whether every shape must be known beforehand: then `warmup` gets them all and each batch is padded to one of
+    them. For the others the plan is empty, and batches come as long and as many as they are."""

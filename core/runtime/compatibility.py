@@ -16,15 +16,12 @@ from runtime.knobs import KNOBS
 
 @dataclass(frozen=True, slots=True)
 class DeviceVariable:
-    """An environment variable for a part that is not there; a wrong value is refused all the same."""
+    """A switch in the environment for a part that is not there; a wrong value is refused all the same."""
 
     environment: str
-    type: type[bool] | type[int]
-    default: bool | int
+    default: bool
     """Of the guide."""
     meaning: str
-    reader: str
-    """Who would read it."""
     reason: str
     """Why it has no effect."""
 
@@ -47,36 +44,20 @@ class ForeignFlag:
         return None if self.flag == "--env" else self.flag.removeprefix("--").replace("-", "_").upper()
 
 
-BACKEND: Final = "backend"
-PLANNER: Final = "shape planner"
 NO_GRAPHS: Final = "no installed backend records graphs"
 NO_KERNEL: Final = "the backend chooses its own attention kernel"
-NO_BUCKETS: Final = "shapes are not planned yet; backends get batches as they are"
 
 DEVICE_VARIABLES: Final = (
-    DeviceVariable("ENABLE_HPU_GRAPH", bool, True, "Record device graphs.", BACKEND, NO_GRAPHS),
-    DeviceVariable("LIMIT_HPU_GRAPH", bool, False, "Record no graphs of prefills.", BACKEND, NO_GRAPHS),
-    DeviceVariable("USE_FLASH_ATTENTION", bool, False, "Use the fused attention kernel.", BACKEND, NO_KERNEL),
-    DeviceVariable(
-        "FLASH_ATTENTION_RECOMPUTE", bool, False, "Let that kernel recompute in prefills.", BACKEND, NO_KERNEL
-    ),
-    DeviceVariable("BATCH_BUCKET_SIZE", int, 8, "Round decode batches up to a multiple.", PLANNER, NO_BUCKETS),
-    DeviceVariable("PREFILL_BATCH_BUCKET_SIZE", int, 4, "Round prefill batches up to a multiple.", PLANNER, NO_BUCKETS),
-    DeviceVariable("PAD_SEQUENCE_TO_MULTIPLE_OF", int, 128, "Pad prompts to a multiple.", PLANNER, NO_BUCKETS),
-    DeviceVariable(
-        "WARMUP_ENABLED",
-        bool,
-        True,
-        "Run every shape before the first request.",
-        PLANNER,
-        "shapes are not planned yet; the server starts without a warm-up",
-    ),
+    DeviceVariable("ENABLE_HPU_GRAPH", True, "Record device graphs.", NO_GRAPHS),
+    DeviceVariable("LIMIT_HPU_GRAPH", False, "Record no graphs of prefills.", NO_GRAPHS),
+    DeviceVariable("USE_FLASH_ATTENTION", False, "Use the fused attention kernel.", NO_KERNEL),
+    DeviceVariable("FLASH_ATTENTION_RECOMPUTE", False, "Let that kernel recompute in prefills.", NO_KERNEL),
 )
 
 ONE_DEVICE: Final = "a model is served on one device"
 NO_SHARDS: Final = "there is one worker and no process group"
 NO_ADAPTERS: Final = "adapters are not applied"
-NO_TRACES: Final = "no traces are sent"
+NO_PROFILER: Final = "there is no profiler"
 NO_TUNNEL: Final = "no tunnel is opened; put a proxy in front of the server"
 
 FOREIGN_FLAGS: Final = (
@@ -102,8 +83,6 @@ FOREIGN_FLAGS: Final = (
     ForeignFlag("--watermark-delta", "it is 2.0", harmless=("2", "2.0")),
     ForeignFlag("--disable-grammar-support", "grammars cannot be turned off", takes_value=False),
     ForeignFlag("--enable-prefill-logprobs", "requests choose with decoder_input_details", takes_value=False),
-    ForeignFlag("--otlp-endpoint", NO_TRACES),
-    ForeignFlag("--otlp-service-name", NO_TRACES),
     ForeignFlag("--usage-stats", "no usage is reported to anybody", harmless=("off",)),
     ForeignFlag("--prometheus-port", "metrics are on /metrics of --port"),
     ForeignFlag("--graceful-termination-timeout", "running replies get 5 seconds"),
@@ -115,15 +94,15 @@ FOREIGN_FLAGS: Final = (
 )
 
 FOREIGN_VARIABLES: Final = {
-    "BASE_IMAGE_TOKENS": NO_BUCKETS,
+    "BASE_IMAGE_TOKENS": "prompts of text get buckets of their own length; see --pad-sequence-to-multiple-of",
     "QUANT_CONFIG": "weights are served as the checkpoint has them",
     "USE_PREFIX_CACHING": "no prefixes are kept",
     "ATTENTION": NO_KERNEL,
     "LOG_LEVEL": "everything from INFO on is logged",
     "DUMP_STACK": "errors never hold a stack",
     "GRAPH_VISUALIZATION": NO_GRAPHS,
-    "DBG_TRACE_FILENAME": NO_TRACES,
-    "PROF_STEP": "there is no profiler",
+    "DBG_TRACE_FILENAME": NO_PROFILER,
+    "PROF_STEP": NO_PROFILER,
 }
 """Variables of TGI without a flag."""
 
@@ -164,19 +143,11 @@ def warnings_of(environment: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def parsed(variable: DeviceVariable, text: str) -> bool | int:
+def parsed(variable: DeviceVariable, text: str) -> bool:
     """Return the value of a variable; StartupError names it."""
-    if variable.type is bool:
-        if text.lower() not in WORDS:
-            raise StartupError(
-                f"the environment variable {variable.environment} is {text[:20]!r}; set it to true or false"
-            )
-        return WORDS[text.lower()]
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:12]) <= 2**30):
-        raise StartupError(
-            f"the environment variable {variable.environment} is {text[:20]!r}; set it to a positive integer"
-        )
-    return int(text)
+    if text.lower() not in WORDS:
+        raise StartupError(f"the environment variable {variable.environment} is {text[:20]!r}; set it to true or false")
+    return WORDS[text.lower()]
 
 
 def known_variables() -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Final
 
 from runtime.errors import StartupError
-from runtime.knobs import KNOBS, Knob, Reader, Value
+from runtime.knobs import KNOBS, Knob, Reader, Value, flag_of
 
 __all__ = ["KNOBS", "Knob", "Reader", "Settings", "check_order"]
 
@@ -35,6 +35,8 @@ class Settings:
     messages_api_enabled: bool
     compute_type: str | None
     json_output: bool
+    otlp_endpoint: str | None
+    otlp_service_name: str
     max_input_tokens: int | None
     max_input_length: int | None
     max_total_tokens: int | None
@@ -45,8 +47,16 @@ class Settings:
     max_waiting_tokens: int
     queue_threshold_ms: int
     max_concurrent_requests: int
+    prefix_reuse: bool
+    prefill_chunk: int | None
     validation_workers: int
     lease_idle_seconds: float
+    pad_sequence_to_multiple_of: int
+    prefill_batch_bucket_size: int
+    batch_bucket_size: int
+    bucket_strategy: str
+    bucket_file: str | None
+    warmup_enabled: bool
     payload_limit: int
     max_best_of: int
     max_stop_sequences: int
@@ -57,12 +67,14 @@ class Settings:
     max_image_pixels: int
     ignore_eos: bool
     skip_tokenizer: bool
+    backend_options: Mapping[str, Value] = field(default_factory=dict)
+    """What was given of the options that backends declare, by their names."""
 
     @classmethod
-    def of(cls, **given: Value) -> Settings:
+    def of(cls, backend_options: Mapping[str, Value] | None = None, **given: Value) -> Settings:
         """Take the given values, and defaults for the rest."""
         defaults = {knob.name: knob.default for knob in KNOBS}
-        return cls(**{**defaults, **given})  # type: ignore[arg-type]
+        return cls(**{**defaults, **given}, backend_options=backend_options or {})  # type: ignore[arg-type]
 
     @property
     def longest_prompt(self) -> int | None:
@@ -76,6 +88,12 @@ class Settings:
                 f"--max-input-tokens {self.max_input_tokens} and --max-input-length {self.max_input_length} are two "
                 "names of one limit; leave out --max-input-length"
             )
+        if self.bucket_strategy == "file" and self.bucket_file is None:
+            raise StartupError("--bucket-strategy is file; name the file with --bucket-file")
+        if self.bucket_strategy != "file" and self.bucket_file is not None:
+            raise StartupError(
+                f"--bucket-file is given and --bucket-strategy is {self.bucket_strategy}; add --bucket-strategy file"
+            )
         check_order(
             {
                 "max_input_tokens": self.longest_prompt,
@@ -88,7 +106,10 @@ class Settings:
     def arguments(self, reader: Reader) -> list[str]:
         """Return the command line that gives `reader` its share of these settings."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return [word for knob in KNOBS if reader in knob.readers for word in _words(knob, values[knob.name])]
+        words = [word for knob in KNOBS if reader in knob.readers for word in _words(knob.flag, values[knob.name])]
+        if reader == "worker":
+            words += [word for name, value in self.backend_options.items() for word in _words(flag_of(name), value)]
+        return words
 
 
 def check_order(values: Mapping[str, int | None]) -> None:
@@ -106,10 +127,10 @@ def _flag(name: str) -> str:
     return next(knob.flag for knob in KNOBS if knob.name == name)
 
 
-def _words(knob: Knob, value: Value) -> list[str]:
+def _words(flag: str, value: Value) -> list[str]:
     if value is None:
         return []
     if isinstance(value, bool):
-        return [knob.flag if value else knob.flag.replace("--", "--no-", 1)]
+        return [flag if value else flag.replace("--", "--no-", 1)]
     values = value if isinstance(value, tuple) else (value,)
-    return [word for one in values for word in (knob.flag, str(one))]
+    return [word for one in values for word in (flag, str(one))]

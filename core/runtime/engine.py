@@ -15,22 +15,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
-from runtime.backend import Capacity
-from runtime.budgets import Budgets
+from runtime.backend import Capacity, Limits, ShapePlan
+from runtime.batches import AnyShapes, ShapeLookup, alike
+from runtime.budgets import ANY_SHAPE, Budgets, Shapes
 from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError
 from runtime.leases import Leases
 from runtime.plugins import Hooks
+from runtime.prefixes import Prefixes
 from runtime.row import Outcome, Row
 from runtime.runtime import Health, Readiness
 from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
+from runtime.shapes import PlannedShapes
 from runtime.slots import SlotTable
 from runtime.stepper import Step, Stepper, is_final
 from runtime.telemetry.metrics import Metrics
 
 Result = TypeVar("Result")
 Deliver = Callable[[Sequence[tuple[Row, Outcome]]], None]
+Planner = Callable[[Limits, Budgets, bool], ShapePlan]
+"""Limits, budgets, and whether the backend resumes -> every shape it will see."""
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +52,15 @@ class Engine:
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
         budgets: Budgets | None = None,
+        plan: Planner | None = None,
+        reuse_prefixes: bool = False,
+        prefill_chunk: int | None = None,
     ) -> None:
         """`load` and `deliver` are called on the device thread; `deliver` must not block.
 
-        Without `budgets` only the slots limit what runs together.
+        Without `budgets` only the slots limit what runs together. With a `plan` every batch is padded to one of its
+        shapes. `reuse_prefixes` and `prefill_chunk`, the most tokens of a prompt that are computed at once, need a
+        backend that resumes.
         """
         self._load = load
         self._deliver = deliver
@@ -57,6 +68,9 @@ class Engine:
         self._metrics = metrics
         self._clock = clock
         self._budgets = budgets
+        self._plan = plan
+        self._reuse_prefixes = reuse_prefixes
+        self._prefill_chunk = prefill_chunk
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._rows: dict[int, Row] = {}
@@ -110,7 +124,7 @@ class Engine:
             while not self._stopping:
                 self._take_commands()
                 self._step()
-                self._metrics.tell_rows(self._slots, waiting=len(self._rows) - self._scheduler.running_count)
+                self._tell_rows()
             self._end(NotReady("the server is stopping"))
         except Exception as error:  # a bug of ours: every waiter must hear of it, and the process must not go on
             log.exception("the device thread died")
@@ -133,11 +147,30 @@ class Engine:
         self._slots = slots = SlotTable(capacity.rows, budgets.total_tokens)
         self._metrics.rows.set(capacity.rows)
         self._metrics.batch_token_limit.set(budgets.total_tokens)
-        self._stepper = Stepper(self._hooks, limits)
-        self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets)
-        self._leases = Leases(self._hooks, self._stepper, slots, budgets, self._lease_idle_seconds, self._clock)
+        self._shapes, admitted = self._planned(limits, budgets, capacity.resumes)
+        self._chunk = self._prefill_chunk if capacity.resumes else None
+        self._prefixes = Prefixes(enabled=self._reuse_prefixes and capacity.resumes)
+        self._stepper = Stepper(self._hooks, self._shapes, self._metrics)
+        self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets, admitted, self._place)
+        self._leases = Leases(
+            self._hooks,
+            self._stepper,
+            slots,
+            self._prefixes,
+            budgets,
+            self._lease_idle_seconds,
+            self._clock,
+            self._metrics,
+        )
         self.health = Health(Readiness.READY)
         self.loaded.set_result(capacity)
+
+    def _planned(self, limits: Limits, budgets: Budgets, resumes: bool) -> tuple[ShapeLookup, Shapes]:
+        """Return the shapes batches are padded to, and what the scheduler asks them."""
+        if self._plan is None:
+            return AnyShapes(limits), ANY_SHAPE
+        planned = PlannedShapes(self._plan(limits, budgets, resumes))
+        return planned, planned
 
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
@@ -155,52 +188,58 @@ class Engine:
 
     def _step(self) -> None:
         match self._scheduler.next_step(self._clock()):
-            case PrefillStep(placed):
-                self._prefill([self._rows[key] for key, _ in placed], [slot for _, slot in placed])
+            case PrefillStep(placed, concat, continued):
+                if concat is not None:
+                    self._metrics.concat_count.labels(concat).inc()
+                for key, slot in placed:
+                    self._rows[key].slot, self._rows[key].started = slot, self._clock()
+                for key in continued:
+                    self._rows[key].proceed(self._chunk)
+                self._prefill([self._rows[key] for key in (*(key for key, _ in placed), *continued)])
             case DecodeStep(keys):
                 self._decode([self._rows[key] for key in keys])
 
-    def _prefill(self, rows: list[Row], slots: list[int]) -> None:
-        for row, slot in zip(rows, slots, strict=True):
-            row.slot, row.started = slot, self._clock()
-        lengths = [len(row.prompt) for row in rows]
-        self._metrics.next_batch_size.observe(len(rows))
-        self._metrics.padding_share.observe(1 - sum(lengths) / (len(rows) * max(lengths)))
+    def _place(self, key: int, free: Sequence[int]) -> int:
+        """Choose the slot that holds most of a row's prompt already, and set what is left to compute."""
+        row = self._rows[key]
+        choice = self._prefixes.choose(row.symbols, free, whole=row.prompt_logprobs)
+        row.begin(choice.offset, None if row.prompt_logprobs else self._chunk)
+        return choice.slot
 
-        def compute() -> Step:
-            step, prefix = self._stepper.prefill(rows)
-            self._stepper.place(prefix, rows, step.live_rows)
-            return step
+    def _prefill(self, rows: Sequence[Row]) -> None:
+        for group in alike(rows, self._shapes):
+            self._compute("prefill", group, partial(self._prefilled, group))
 
-        self._compute("prefill", rows, compute)
+    def _prefilled(self, rows: list[Row]) -> Step:
+        step, prefix = self._stepper.prefill(rows)
+        unfinished = [row for row in rows if not row.is_whole]
+        self._stepper.place(prefix, rows, [*step.live_rows, *unfinished])
+        for row in unfinished:
+            self._scheduler.hold(row.key)
+        return step
 
     def _decode(self, rows: list[Row]) -> None:
         self._compute("decode", rows, lambda: self._stepper.decode(rows))
 
     def _compute(self, method: str, rows: Sequence[Row], compute: Callable[[], Step]) -> None:
-        metrics, started = self._metrics, self._clock()
-        metrics.step_count.labels(method).inc()
         try:
-            step = compute()
+            with self._metrics.step(method):
+                step = compute()
         except BackendError as error:
-            metrics.step_failure.labels(method).inc()
             self._fail(rows, error)
-            return
-        metrics.step_success.labels(method).inc()
-        metrics.step_duration.labels(method).observe(self._clock() - started)
-        metrics.forward_duration.labels(method).observe(step.forward_ns / 1e9)
-        metrics.decode_duration.labels(method).observe(step.decode_ns / 1e9)
-        self._finish(step)
+        else:
+            self._finish(step)
 
     def _finish(self, step: Step) -> None:
-        for row, outcome in step.outcomes:
-            if is_final(outcome):
-                self._remove(row.key)
+        with self._metrics.filter_duration.labels(step.method).time():
+            for row, outcome in step.outcomes:
+                if is_final(outcome):
+                    self._remove(row.key, spoilt=isinstance(outcome, BackendError))
         self._deliver(step.outcomes)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
         for row in rows:
-            self._remove(row.key)
+            self._remove(row.key, spoilt=True)
         self._deliver([(row, error) for row in rows])
 
     def _add(self, row: Row, arrived: float) -> None:
@@ -211,11 +250,20 @@ class Engine:
         else:
             self._rows[row.key] = row
 
-    def _remove(self, key: int) -> None:
-        self._rows.pop(key, None)
+    def _remove(self, key: int, spoilt: bool = False) -> None:
+        """Forget a row; what its slot holds may be used again unless it is `spoilt`."""
+        row = self._rows.pop(key, None)
         slot = self._scheduler.remove(key)
         if slot is not None:
             self._hooks.release([slot])
+            if row is not None and not spoilt:
+                self._prefixes.keep(slot, row.held)
+
+    def _tell_rows(self) -> None:
+        waiting = len(self._rows) - self._scheduler.running_count
+        # Rows are in the order they came, so the search ends behind the running ones at the latest.
+        oldest = next((row.queued for row in self._rows.values() if row.slot < 0), None) if waiting else None
+        self._metrics.tell_rows(self._slots, waiting, oldest)
 
     def _stop(self) -> None:
         self._stopping = True

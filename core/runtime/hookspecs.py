@@ -76,4 +76,7 @@ class Compute:
 
     @hookspec(firstresult=True)
     def stats(self) -> Mapping[str, float]:  # type: ignore[empty-body]
-        """Return counters of the backend, for metrics (optional)."""
+        """Return counters of the backend, for metrics (optional).
+
+        `image_encode_seconds`, when there, is the time the vision tower has taken so far.
+        """

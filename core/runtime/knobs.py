@@ -9,6 +9,11 @@ Reader = Literal["gateway", "worker"]
 Value = str | int | float | bool | tuple[str, ...] | None
 
 
+def flag_of(name: str) -> str:
+    """Return the flag of a knob."""
+    return "--" + name.replace("_", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Knob:
     """One setting an operator can turn."""
@@ -20,7 +25,7 @@ class Knob:
     default: Value
     """None: derived from other values or the model, or off."""
     meaning: str
-    readers: tuple[Reader, ...]
+    readers: tuple[Reader, ...] = ("worker",)
     required: bool = False
     lowest: int = 1
     """Bounds of a number, both included."""
@@ -29,10 +34,12 @@ class Knob:
     """Whether the flag may be given several times; the environment separates values with commas."""
     secret: bool = False
     """Whether the value is never printed."""
+    choices: tuple[str, ...] = ()
+    """The words a text may be; empty for any."""
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return flag_of(self.name)
 
     @property
     def is_number(self) -> bool:
@@ -65,7 +72,14 @@ MODEL: Final = (
         "else ~/.cache/huggingface/hub.",
         WORKER,
     ),
-    Knob("backend", "RUNTIME_BACKEND", str, "cpu_reference", "Backend; see `runtime backends`.", WORKER),
+    Knob(
+        "backend",
+        "RUNTIME_BACKEND",
+        str,
+        "auto",
+        "Backend; see `runtime backends`. `auto` takes the best that this machine can run.",
+        WORKER,
+    ),
 )
 
 SERVER: Final = (
@@ -109,6 +123,22 @@ SERVER: Final = (
         GATEWAY,
     ),
     Knob("json_output", "JSON_OUTPUT", bool, False, "Log each line as JSON.", BOTH),
+    Knob(
+        "otlp_endpoint",
+        "OTLP_ENDPOINT",
+        str,
+        None,
+        "Collector that traces are sent to, by OTLP over gRPC: http://HOST:PORT; none are made when absent.",
+        BOTH,
+    ),
+    Knob(
+        "otlp_service_name",
+        "OTLP_SERVICE_NAME",
+        str,
+        "text-generation-inference.router",
+        "Name of the service in traces.",
+        BOTH,
+    ),
 )
 
 BATCHING: Final = (
@@ -192,6 +222,22 @@ BATCHING: Final = (
         WORKER,
     ),
     Knob(
+        "prefix_reuse",
+        "PREFIX_REUSE",
+        bool,
+        True,
+        "Compute only the rest of a prompt that begins like an earlier one whose slot is free.",
+        WORKER,
+    ),
+    Knob(
+        "prefill_chunk",
+        "PREFILL_CHUNK",
+        int,
+        None,
+        "Tokens of a prompt that are computed at once, in turns with the running replies; all by default.",
+        WORKER,
+    ),
+    Knob(
         "validation_workers",
         "VALIDATION_WORKERS",
         int,
@@ -209,6 +255,46 @@ BATCHING: Final = (
         WORKER,
     ),
 )
+
+SHAPES: Final = (
+    Knob(
+        "pad_sequence_to_multiple_of",
+        "PAD_SEQUENCE_TO_MULTIPLE_OF",
+        int,
+        128,
+        "Pad prompts to a multiple, in tokens, and at most to --max-input-tokens.",
+        WORKER,
+    ),
+    Knob(
+        "prefill_batch_bucket_size",
+        "PREFILL_BATCH_BUCKET_SIZE",
+        int,
+        4,
+        "Round the prompts of one prefill up to a multiple, as far as the limits go.",
+        WORKER,
+    ),
+    Knob(
+        "batch_bucket_size",
+        "BATCH_BUCKET_SIZE",
+        int,
+        8,
+        "Round the sequences that decode together up to a multiple, as far as the limits go.",
+        WORKER,
+    ),
+    Knob(
+        "bucket_strategy",
+        "BUCKET_STRATEGY",
+        str,
+        "linear",
+        "How buckets grow: `linear`: every multiple; `exponential`: lengths by a quarter, rows twofold; `file`: as "
+        "--bucket-file lists them.",
+        WORKER,
+        choices=("linear", "exponential", "file"),
+    ),
+    Knob("bucket_file", "BUCKET_FILE", str, None, "JSON file with the buckets of the strategy `file`.", WORKER),
+    Knob("warmup_enabled", "WARMUP_ENABLED", bool, True, "Run every shape before the first request.", WORKER),
+)
+"""How a backend of static shapes has batches padded; no other backend heeds them."""
 
 REQUESTS: Final = (
     Knob("payload_limit", "PAYLOAD_LIMIT", int, 16_000_000, "Size of one request, bytes.", BOTH),
@@ -244,6 +330,6 @@ REQUESTS: Final = (
     ),
 )
 
-GROUPS: Final = {"Model": MODEL, "Server": SERVER, "Batching": BATCHING, "Requests": REQUESTS}
+GROUPS: Final = {"Model": MODEL, "Server": SERVER, "Batching": BATCHING, "Shapes": SHAPES, "Requests": REQUESTS}
 
 KNOBS: Final = tuple(knob for knobs in GROUPS.values() for knob in knobs)

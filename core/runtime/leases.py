@@ -17,10 +17,12 @@ from runtime.backend import Prefix
 from runtime.budgets import Budgets
 from runtime.errors import BackendError, InvalidRequest, Overloaded, RuntimeServiceError, UnknownBatch
 from runtime.plugins import Hooks
+from runtime.prefixes import Prefixes
 from runtime.row import Row
 from runtime.runtime import CachedBatch, Delta, StepResult
 from runtime.slots import SlotTable
 from runtime.stepper import Step, Stepper
+from runtime.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +55,20 @@ class Leases:
         hooks: Hooks,
         stepper: Stepper,
         slots: SlotTable,
+        prefixes: Prefixes,
         budgets: Budgets,
         idle_seconds: float,
         clock: Callable[[], float],
+        metrics: Metrics,
     ) -> None:
         self._hooks = hooks
         self._stepper = stepper
         self._slots = slots
+        self._prefixes = prefixes
         self._budgets = budgets
         self._idle_seconds = idle_seconds
         self._clock = clock
+        self._metrics = metrics
         self._ids = itertools.count(1)
         self._batches: dict[int, LeasedBatch] = {}
 
@@ -79,9 +85,11 @@ class Leases:
             raise InvalidRequest("`batch.requests` must hold at least one request, and each `id` once")
         self._check_room(rows)
         for row in rows:
-            row.slot = self._slots.lease(row.demand.total_tokens)
+            free = self._prefixes.choose(row.symbols, self._slots.free, whole=True).slot
+            row.slot = self._slots.lease(row.demand.total_tokens, free)
         try:
-            step, prefix = self._stepper.prefill(rows)
+            with self._metrics.step("prefill"):
+                step, prefix = self._stepper.prefill(rows)
         except BackendError:
             self._give_back(rows)
             raise
@@ -98,7 +106,8 @@ class Leases:
         started = time.perf_counter_ns()
         batch = self._joined(batch_ids)
         try:
-            step = self._stepper.decode(list(batch.rows.values()))
+            with self._metrics.step("decode"):
+                step = self._stepper.decode(list(batch.rows.values()))
         except BackendError:
             self._drop(batch)
             raise
@@ -193,7 +202,8 @@ class Leases:
         deltas = zip(list(batch.rows), (outcome for _, outcome in step.outcomes), strict=True)
         told = tuple((request_id, outcome) for request_id, outcome in deltas if isinstance(outcome, Delta))
         finished = [request_id for request_id, delta in told if delta.completion is not None]
-        self._give_back([batch.rows.pop(request_id) for request_id in finished])
+        with self._metrics.filter_duration.labels(step.method).time():
+            self._give_back([batch.rows.pop(request_id) for request_id in finished])
         if batch.rows:
             batch.deadline = self._deadline()
         else:

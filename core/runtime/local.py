@@ -14,14 +14,14 @@ from typing import Final, Protocol, TypeVar
 
 from runtime.backend import Images, ShapePlan, WarmupProgress
 from runtime.budgets import Budgets, Demand
-from runtime.engine import Engine
-from runtime.errors import InvalidRequest, NotReady, Overloaded
+from runtime.engine import Engine, Planner
+from runtime.errors import ContextExceeded, InvalidRequest, NotReady, Overloaded
 from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
 from runtime.plugins import Hooks
 from runtime.prompt_tokens import prompt_tokens
-from runtime.row import Outcome, Row, Vocabulary
+from runtime.row import Outcome, Row
 from runtime.runtime import (
     CachedBatch,
     Delta,
@@ -38,7 +38,9 @@ from runtime.sampling.grammar import GrammarCompiler
 from runtime.sampling.matcher import Matcher
 from runtime.sampling.stopping import StopRule
 from runtime.telemetry.metrics import Metrics
-from runtime.telemetry.requests import watched
+from runtime.telemetry.pictures import PictureCost
+from runtime.telemetry.requests import RequestWatch
+from runtime.vocabulary import Vocabulary
 
 PREPARE_THREADS: Final = 2
 """Threads that tokenize and decode pictures; TGI's --validation-workers default."""
@@ -54,6 +56,12 @@ class Prompt(Protocol):
 
     @property
     def images(self) -> Images | None: ...
+
+    @property
+    def pictures(self) -> Sequence[PictureCost]: ...
+
+    @property
+    def places(self) -> tuple[slice, ...]: ...
 
 
 class LocalRuntime:
@@ -71,14 +79,18 @@ class LocalRuntime:
         budgets: Budgets | None = None,
         prepare_threads: int = PREPARE_THREADS,
         grammars: GrammarCompiler | None = None,
+        plan: Planner | None = None,
+        reuse_prefixes: bool = False,
+        prefill_chunk: int | None = None,
     ) -> None:
         """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
 
-        Without `budgets` only the slots limit what runs together, and without `grammars` none is served.
+        Without `budgets` only the slots limit what runs together, and without `grammars` none is served. The rest is
+        the engine's.
         """
         self._prepare = prepare
         self._grammars = grammars
-        self._metrics = Metrics(info.max_input_tokens, info.max_total_tokens)
+        self._metrics = Metrics(info.max_input_tokens, info.max_total_tokens, info.max_batch_size)
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
         self._info = info
@@ -88,15 +100,26 @@ class LocalRuntime:
         self._grammar_pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # so that no prompt waits for one
         self._keys = itertools.count()
         self._admitted = 0
-        self.engine = Engine(load, self._deliver, lease_idle_seconds, self._metrics, budgets=budgets)
+        self.engine = Engine(
+            load,
+            self._deliver,
+            lease_idle_seconds,
+            self._metrics,
+            budgets=budgets,
+            plan=plan,
+            reuse_prefixes=reuse_prefixes,
+            prefill_chunk=prefill_chunk,
+        )
         self.engine.start()
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; errors come before the first token, or in its place."""
-        with watched(self._metrics) as watch, self._admission():
+        with RequestWatch(self._metrics, request) as watch, self._admission():
             mailbox = Mailbox()
-            row = await self._row(request, mailbox.put)
-            watch.admitted(row.stop_rule.max_new_tokens)
+            prompt = await self._checked(request)
+            watch.prepared(len(prompt.tokens), prompt.pictures)
+            row = await self._row(request, prompt, mailbox.put, watch.arrived)
+            watch.submitted(row, row.stop_rule.max_new_tokens)
             self.engine.submit(row)
             try:
                 self._check_ready()  # the engine may have ended while the prompt was prepared
@@ -146,7 +169,7 @@ class LocalRuntime:
     async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
         """Lease rows and compute prompts."""
         with self._admission(len(requests)):
-            rows = [(step.id, await self._row(step.request, _ignored)) for step in requests]
+            rows = [(step.id, await self._leased_row(step.request)) for step in requests]
             return await self._on_device(lambda _hooks, leases: leases.prefill(rows))
 
     async def concatenate(self, batch_ids: Sequence[int]) -> CachedBatch:
@@ -185,11 +208,21 @@ class LocalRuntime:
         finally:
             self._admitted -= count
 
-    async def _row(self, request: GenerateRequest, sink: Callable[[Outcome], None]) -> Row:
+    async def _leased_row(self, request: GenerateRequest) -> Row:
         arrived = time.monotonic()
+        return await self._row(request, await self._checked(request), _ignored, arrived)
+
+    async def _checked(self, request: GenerateRequest) -> Prompt:
+        """Return the prompt of a request that may be computed."""
         self._check_ready()
         check_parameters(request, self._max_stop_sequences)
         prompt = await self._prepared(request)
+        self._metrics.tell_pictures(prompt.pictures)
+        return prompt
+
+    async def _row(
+        self, request: GenerateRequest, prompt: Prompt, sink: Callable[[Outcome], None], arrived: float
+    ) -> Row:
         matcher = None if request.grammar is None else await self._compiled(request.grammar)
         length = len(prompt.tokens)
         stop_rule = StopRule.of(request.stopping, self._room(request, length), self._eos_ids)
@@ -203,6 +236,7 @@ class LocalRuntime:
             stop_rule=stop_rule,
             vocabulary=self._vocabulary,
             sink=sink,
+            pictures=prompt.places,
             top_n=request.top_n_tokens,
             matcher=matcher,
             prompt_logprobs=request.prompt_logprobs,
@@ -219,13 +253,13 @@ class LocalRuntime:
         return await self._loop.run_in_executor(self._pool, self._prepare, request)
 
     def _room(self, request: GenerateRequest, prompt_tokens: int) -> int:
-        """Return how many tokens the context has left; InvalidRequest when that is too few."""
+        """Return how many tokens the context has left; ContextExceeded when that is too few."""
         total = self._context
         wanted = request.stopping.max_new_tokens or 1
         if prompt_tokens + wanted > total:
-            raise InvalidRequest(
+            raise ContextExceeded(
                 f"`inputs` tokens + `max_new_tokens` must be <= {total}."
-                f" Given: {prompt_tokens} `inputs` tokens and {wanted} `max_new_tokens`"
+                f" Given: {prompt_tokens} `inputs` tokens and {wanted} `max_new_tokens`; ask for fewer"
             )
         return total - prompt_tokens
 

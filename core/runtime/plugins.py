@@ -70,11 +70,16 @@ def find_backends() -> list[FoundBackend]:
     return sorted(found, key=lambda backend: backend.name)
 
 
+AUTO: Final = "auto"
+
+
 def backend_named(name: str) -> FoundBackend:
-    """Return the usable backend of that name.
+    """Return the usable backend of that name; `auto` names the one that is preferred on this machine.
 
     Raises BackendRefused with the reason, or with the names there are.
     """
+    if name == AUTO:
+        return _preferred()
     named = [backend for backend in find_backends() if backend.name == name]
     for backend in named:
         if backend.spec is not None and backend.availability.ok:
@@ -83,6 +88,14 @@ def backend_named(name: str) -> FoundBackend:
         raise BackendRefused(f"backend {name!r} cannot be used: {named[0].availability.reason}")
     names = ", ".join(backend.name for backend in find_backends() if backend.spec is not None)
     raise BackendRefused(f"there is no backend {name!r}; installed: {names or 'none'}; see `runtime backends`")
+
+
+def _preferred() -> FoundBackend:
+    usable = [backend for backend in find_backends() if backend.spec is not None and backend.availability.ok]
+    wanted = [backend for backend in usable if backend.spec is not None and backend.spec.preference > 0]
+    if not wanted:
+        raise BackendRefused("no backend can be used on this machine; `runtime backends` tells why")
+    return max(wanted, key=lambda backend: backend.spec.preference if backend.spec is not None else 0)
 
 
 def told(error: BaseException) -> str:
@@ -226,7 +239,12 @@ class Hooks:
 
     def stats(self) -> Mapping[str, float]:
         """Return the backend's counters; empty for a backend without the hook."""
-        return self._call("stats") or {}
+        stats = self._call("stats")
+        if stats is None:
+            return {}
+        if not isinstance(stats, Mapping) or not all(isinstance(value, int | float) for value in stats.values()):
+            self._breach("stats", f"answered {_kind(stats)}, not a mapping of names to numbers")
+        return stats
 
     def _call(self, hook: str, **arguments: object) -> Any:
         try:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from runtime.detokenize import TextStream
-from runtime.row import Vocabulary
 from runtime.runtime import GenerateRequest, PromptToken, TextPart
+from runtime.vocabulary import Vocabulary
 
 
 def prompt_tokens(tokens: Sequence[int], vocabulary: Vocabulary, request: GenerateRequest) -> list[PromptToken]:
     """Return each token with what it adds to the text, and where that stands in a prompt that is one text."""
-    stream = TextStream(lambda ids: vocabulary.decode(ids, skip_special_tokens=False))
+    stream = TextStream(vocabulary)
     told = [PromptToken(token, stream.push(token), vocabulary.is_special(token)) for token in tokens]
     match request.parts:
         case (TextPart(text),):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from runtime.backend import Images
 from runtime.budgets import Demand
 from runtime.detokenize import TextStream
 from runtime.errors import RuntimeServiceError
+from runtime.parts import next_part, symbols_of
+from runtime.prefixes import Symbols
 from runtime.runtime import (
     Candidate,
     Completion,
@@ -21,22 +22,15 @@ from runtime.runtime import (
     Timings,
     Token,
 )
+from runtime.sampling.choices import Scored
 from runtime.sampling.matcher import Matcher
-from runtime.sampling.sampler import Scored
 from runtime.sampling.stopping import StopRule
+from runtime.vocabulary import Vocabulary
 
 Outcome = Delta | RuntimeServiceError
 
 
-class Vocabulary(Protocol):
-    """What a row needs of the tokenizer."""
-
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool) -> str: ...
-
-    def is_special(self, token: int) -> bool: ...
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Row:
     """The state of one sequence; touched by the device thread only, once it is submitted."""
 
@@ -52,6 +46,8 @@ class Row:
     vocabulary: Vocabulary
     sink: Callable[[Outcome], None]
     """Receives what happens to the row; called on the event loop."""
+    pictures: tuple[slice, ...] = ()
+    """Where in the prompt the placeholders of each picture lie."""
     top_n: int = 0
     """Candidates to tell with each token."""
     matcher: Matcher | None = None
@@ -64,35 +60,63 @@ class Row:
     started: float = 0.0
     """When its prefill began."""
     slot: int = -1
+    part: slice = field(init=False)
+    """The part of the prompt computed in this step, or in the last; what is before it was computed before."""
     generated: list[int] = field(default_factory=list)
     _text: TextStream = field(init=False)
-    _visible: str = field(default="", init=False)
-    """The reply without special tokens: as TGI, with the space before its first word."""
+    _visible: list[str] = field(default_factory=list, init=False)
+    """The pieces of the reply without special tokens: as TGI, with the space before its first word."""
 
     def __post_init__(self) -> None:
-        self._text = TextStream(lambda ids: self.vocabulary.decode(ids, skip_special_tokens=False), self.prompt)
+        self.begin(0, None)
+        self._text = TextStream(self.vocabulary, self.prompt)
 
     @property
     def position(self) -> int:
         """Tokens the row's slot holds: the prompt and all generated tokens but the newest."""
         return len(self.prompt) + len(self.generated) - 1
 
+    @property
+    def symbols(self) -> Symbols:
+        """What the row's prompt leaves in a slot."""
+        return symbols_of(self.prompt, self.images, self.pictures)
+
+    @property
+    def held(self) -> Symbols:
+        """What the row's slot holds after its last step."""
+        return (*self.symbols, *self.generated[:-1]) if self.generated else self.symbols[: self.part.stop]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this part of the prompt is the last."""
+        stop: int = self.part.stop
+        return stop == len(self.prompt)
+
+    def begin(self, offset: int, longest: int | None) -> None:
+        """Set the first part, behind `offset` tokens that the slot holds already."""
+        self.part = next_part(offset, len(self.prompt), longest, self.pictures)
+
+    def proceed(self, longest: int | None) -> None:
+        """Set the next part."""
+        self.begin(self.part.stop, longest)
+
     def push(self, token: int, logprob: float, top: Sequence[Scored] = ()) -> Delta:
         """Append a chosen token; raises InvalidRequest when its grammar cannot be followed any more."""
         if self.matcher is not None:
             self.matcher.advance(token)
-        candidates = tuple(self._candidate(id, value) for id, value in top)
+        candidates = tuple([self._candidate(id, value) for id, value in top])
         self.generated.append(token)
         text = self._text.push(token)
         is_special = self.vocabulary.is_special(token)
-        self._visible += "" if is_special else text
+        if not is_special:
+            self._visible.append(text)
         reason = self.stop_rule.push(token, text)
         tokens = (Token(token, text, logprob, is_special, candidates),)
         return Delta(tokens, None if reason is None else self._completion(reason))
 
     def prefill_tokens(self, logprobs: Sequence[float]) -> tuple[PrefillToken, ...]:
         """Return the prompt with the log-probability of each token but the first, which nothing precedes."""
-        text = TextStream(lambda ids: self.vocabulary.decode(ids, skip_special_tokens=False))
+        text = TextStream(self.vocabulary)
         told = (None, *logprobs[1:])
         return tuple(
             PrefillToken(token, text.push(token), logprob) for token, logprob in zip(self.prompt, told, strict=True)
@@ -103,18 +127,20 @@ class Row:
 
     def _completion(self, reason: FinishReason) -> Completion:
         return Completion(
-            text=self._visible + self._text.pending,
+            text="".join(self._visible) + self._text.pending,
             finish_reason=reason,
             generated_tokens=len(self.generated),
             prompt_tokens=len(self.prompt),
             seed=self.seed if self.sampling.draws else None,
-            timings=self._timings(time.monotonic()),
+            timings=self.timings(time.monotonic()),
         )
 
-    def _timings(self, now: float) -> Timings:
+    def timings(self, now: float) -> Timings:
+        """Return where its time went until `now`; until its prefill begins it all goes to the queue. Any thread."""
+        started = self.started or now
         return Timings(
             validation=self.queued - self.arrived,
-            queue=self.started - self.queued,
-            inference=now - self.started,
+            queue=started - self.queued,
+            inference=now - started,
             total=now - self.arrived,
         )

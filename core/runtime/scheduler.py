@@ -16,21 +16,25 @@ newcomers slows the running streams by at most half, and only if one of these ho
 
 The first and the last are TGI's rule (router, `batching_task`); there the last prefill counts as a step.
 
+*Parts.* A long prompt may be computed in parts (`hold`); then parts and decode steps take turns, and nobody is
+admitted before the prompt is whole.
+
 *Nobody starves.* A request that fits and is first in line waits for at most max(1, `max_waiting_tokens`) decode steps.
 An overdue request with k others before it starts with the (k + 1)th prefill from then at the latest, and after at most
 (k + 1) x (L - 1) decode steps, where L is the longest reply any request may ask for, in tokens: nobody can come
 before it any more, every prefill takes the first in line, and between two prefills no row lives longer than L - 1
-steps. Rows held by step operations are outside this promise: what they hold is not there.
+steps. A prompt of p parts puts p - 1 decode steps more between two of these prefills. Rows held by step operations are
+outside this promise: what they hold is not there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from runtime.budgets import ANY_SHAPE, Budgets, Demand, Shapes
-from runtime.errors import InvalidRequest
+from runtime.errors import ContextExceeded
 from runtime.slots import SlotTable
 from runtime.waiting import Waiting, WaitingQueue
 
@@ -42,7 +46,11 @@ class PrefillStep(Generic[Key]):
     """Compute these prompts, each into its slot."""
 
     placed: tuple[tuple[Key, int], ...]
-    """(request, slot) pairs."""
+    """(request, slot) pairs of newcomers."""
+    concat: Literal["backpressure", "wait_exceeded"] | None = None
+    """Why running requests wait for it, by TGI's names: the last of the reasons under *Time*, or another of them."""
+    continued: tuple[Key, ...] = ()
+    """Requests whose prompts are computed in parts, for the next of them; no newcomers then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +60,31 @@ class DecodeStep(Generic[Key]):
     keys: tuple[Key, ...]
 
 
+def _lowest(_key: object, free: Sequence[int]) -> int:
+    return free[0]
+
+
 class Scheduler(Generic[Key]):
     """The waiting and the running requests. Times are seconds on any clock that does not go back."""
 
-    def __init__(self, slots: SlotTable, prefill_rows: int, budgets: Budgets, shapes: Shapes = ANY_SHAPE) -> None:
+    def __init__(
+        self,
+        slots: SlotTable,
+        prefill_rows: int,
+        budgets: Budgets,
+        shapes: Shapes = ANY_SHAPE,
+        place: Callable[[Key, Sequence[int]], int] = _lowest,
+    ) -> None:
+        """`place` chooses one of the free slots, ascending, for a request that starts."""
         self._slots = slots
+        self._place = place
         self._prefill_rows = prefill_rows
         self._budgets = budgets
         self._shapes = shapes
         self._waiting: WaitingQueue[Key] = WaitingQueue(budgets.queue_threshold_ms / 1000)
         self._running: dict[Key, int] = {}
+        self._partial: dict[Key, None] = {}
+        """Those of the running whose prompts are not whole yet, in order."""
         self._decodes = 0
         """Since the last prefill."""
 
@@ -79,7 +102,7 @@ class Scheduler(Generic[Key]):
         return self._waiting.seconds_to_reorder(now)
 
     def add(self, key: Key, demand: Demand, arrived: float) -> None:
-        """Queue a request; InvalidRequest when it would not fit into an empty server."""
+        """Queue a request; ContextExceeded when it would not fit into an empty server."""
         self._check_servable(demand)
         self._waiting.add(key, demand, arrived)
 
@@ -89,22 +112,41 @@ class Scheduler(Generic[Key]):
         A request that is unknown, because it ended meanwhile, is no error.
         """
         slot = self._running.pop(key, None)
+        self._partial.pop(key, None)
         if slot is None:
             self._waiting.remove(key)
         else:
             self._slots.release(slot)
         return slot
 
+    def hold(self, key: Key) -> None:
+        """Keep a running request out of decode steps: only a part of its prompt was computed."""
+        if key in self._running:
+            self._partial[key] = None
+
     def next_step(self, now: float) -> PrefillStep[Key] | DecodeStep[Key] | None:
         """Choose the next step; None when there is nothing to do before a request comes or a slot is freed."""
+        if self._partial:
+            return self._next_part()
         admissible, closed = self._admissible(now)
         if admissible and self._may_interrupt(len(admissible), closed):
+            concat = self._concat
             self._decodes = 0
-            return PrefillStep(tuple((request.key, self._start(request)) for request in admissible))
+            return PrefillStep(tuple((request.key, self._start(request)) for request in admissible), concat)
         if self._running:
             self._decodes += 1
             return DecodeStep(tuple(self._running))
         return None
+
+    def _next_part(self) -> PrefillStep[Key] | DecodeStep[Key]:
+        """Continue prompts, in turns with the decode steps of the other rows."""
+        whole = tuple(key for key in self._running if key not in self._partial)
+        if whole and not self._decodes:
+            self._decodes += 1
+            return DecodeStep(whole)
+        continued, self._partial = tuple(self._partial), {}
+        self._decodes = 0
+        return PrefillStep((), continued=continued)
 
     def _admissible(self, now: float) -> tuple[list[Waiting[Key]], bool]:
         """Return what the next prefill would take, and whether it is closed: the next in line can never share it."""
@@ -126,21 +168,31 @@ class Scheduler(Generic[Key]):
         if not self._running:
             return True
         enough = min(int(self._budgets.waiting_served_ratio * len(self._running)), self._prefill_rows)
-        overdue = self._decodes >= self._budgets.max_waiting_tokens
-        return self._decodes > 0 and (newcomers >= enough or closed or overdue)
+        return self._decodes > 0 and (newcomers >= enough or closed or self._wait_exceeded)
+
+    @property
+    def _wait_exceeded(self) -> bool:
+        return self._decodes >= self._budgets.max_waiting_tokens
+
+    @property
+    def _concat(self) -> Literal["backpressure", "wait_exceeded"] | None:
+        if not self._running:
+            return None
+        return "wait_exceeded" if self._wait_exceeded else "backpressure"
 
     def _start(self, request: Waiting[Key]) -> int:
         self._waiting.remove(request.key)
-        slot = self._running[request.key] = self._slots.lease(request.demand.total_tokens)
+        chosen = self._place(request.key, self._slots.free)
+        slot = self._running[request.key] = self._slots.lease(request.demand.total_tokens, chosen)
         return slot
 
     def _check_servable(self, demand: Demand) -> None:
         prompt, total = demand.prefill_tokens, demand.total_tokens
         if prompt > self._budgets.prefill_tokens:
             limit = f"one prefill takes {self._budgets.prefill_tokens}"
-            raise InvalidRequest(f"the prompt takes {prompt} tokens and {limit}; shorten it or send fewer pictures")
+            raise ContextExceeded(f"the prompt takes {prompt} tokens and {limit}; shorten it or send fewer pictures")
         if total > self._slots.tokens:
             limit = f"all requests together {self._slots.tokens}"
-            raise InvalidRequest(f"prompt and `max_new_tokens` take {total} tokens and {limit}; ask for fewer")
+            raise ContextExceeded(f"prompt and `max_new_tokens` take {total} tokens and {limit}; ask for fewer")
         if not self._shapes.fits(1, prompt):
-            raise InvalidRequest(f"the prompt takes {prompt} tokens and no prefill is so long; shorten it")
+            raise ContextExceeded(f"the prompt takes {prompt} tokens and no prefill is so long; shorten it")

@@ -64,7 +64,7 @@ def prefill_batch(prompts: Mapping[int, Prompt], padding_rows: int = 0) -> Prefi
     rows += [torch.full((longest,), 11)] * padding_rows
     images = tuple(prompt.images for prompt in prompts.values())
     return PrefillBatch(
-        shape=PrefillShape(len(rows), longest, sum(len(entry.tiles) for entry in images if entry is not None)),
+        shape=PrefillShape(len(rows), longest),
         tokens=torch.stack(rows),
         lengths=torch.tensor([len(prompt.tokens) for prompt in prompts.values()] + [0] * padding_rows),
         offsets=torch.zeros(len(rows), dtype=torch.int64),

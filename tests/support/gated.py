@@ -7,6 +7,8 @@ import threading
 
 from runtime.backend import DecodeBatch, DecodeOutput, Limits
 from runtime.hookspecs import hookimpl
+from runtime.local import LocalRuntime
+from runtime.row import Row
 from support.arithmetic import ArithmeticBackend
 from support.serving import LIMITS, MODEL
 
@@ -34,3 +36,15 @@ class GatedBackend(ArithmeticBackend):
     def count(self, hook: str) -> int:
         """Rows computed by a hook, over all its calls."""
         return sum(rows for name, rows in self.calls if name == hook)
+
+
+def submissions(runtime: LocalRuntime) -> asyncio.Semaphore:
+    """Can be acquired once for each request that the engine was given."""
+    submit, given = runtime.engine.submit, asyncio.Semaphore(0)
+
+    def told(row: Row) -> None:
+        submit(row)
+        given.release()
+
+    runtime.engine.submit = told  # type: ignore[method-assign]
+    return given

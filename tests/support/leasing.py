@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from runtime.batches import AnyShapes
 from runtime.budgets import Budgets, Demand
 from runtime.leases import Leases
 from runtime.plugins import Hooks
+from runtime.prefixes import Prefixes
 from runtime.row import Row
 from runtime.runtime import SamplingParameters, StepResult, StoppingParameters
 from runtime.sampling.stopping import StopRule
 from runtime.slots import SlotTable
 from runtime.stepper import Stepper
+from runtime.telemetry.metrics import Metrics
 from support.arithmetic import EOS, ArithmeticBackend
 from support.serving import LIMITS, MODEL, TOKENIZER, ids
 
@@ -46,8 +49,11 @@ class Bench:
     def __post_init__(self) -> None:
         hooks = Hooks("arithmetic", self.backend, MODEL, LIMITS)
         self.slots = SlotTable(LIMITS.rows, self.budgets.total_tokens)
-        stepper = Stepper(hooks, LIMITS)
-        self.leases = Leases(hooks, stepper, self.slots, self.budgets, IDLE, lambda: self.now)
+        metrics = Metrics(LIMITS.prefill_tokens, LIMITS.context, LIMITS.rows)
+        stepper = Stepper(hooks, AnyShapes(LIMITS), metrics)
+        self.leases = Leases(
+            hooks, stepper, self.slots, Prefixes(enabled=False), self.budgets, IDLE, lambda: self.now, metrics
+        )
 
     def prefill(self, prompts: dict[int, Sequence[int]], count: int = 8) -> int:
         """Lease rows; return the batch's id."""

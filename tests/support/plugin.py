@@ -17,3 +17,16 @@ def install_plugin(folder: Path, name: str, module: str, source: str | None = No
     if source is not None:
         (folder / f"{module}.py").write_text(source)
     return folder
+
+
+def static_plugin(name: str, static_shapes: bool) -> str:
+    """The source of a plugin whose backend does, or does not, need to know every shape, and cannot load anything."""
+    return f"""
+from runtime import hookimpl
+from runtime.backend import Availability, BackendSpec
+
+@hookimpl
+def runtime_backends():
+    probe, load = lambda: Availability(True), lambda model, limits: None
+    return [BackendSpec({name!r}, "for plans", "~=1.0", probe, load, static_shapes={static_shapes})]
+"""

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -70,14 +71,14 @@ def refused(*arguments: str, folders: Sequence[Path] = ()) -> str:
 class Server:
     """A running `runtime serve`. Standard error is read with standard output, of all processes together."""
 
-    def __init__(self, arguments: Sequence[str], folders: Sequence[Path]) -> None:
+    def __init__(self, arguments: Sequence[str], folders: Sequence[Path], variables: Mapping[str, str]) -> None:
         listen = ["--hostname", "127.0.0.1", "--port", "0", "--grpc-port", "0"]
         self.process = subprocess.Popen(
             runtime_command("serve", *listen, *arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=environment(*folders),
+            env={**environment(*folders), **variables},
             text=True,
         )
         self.output: list[str] = []
@@ -105,8 +106,8 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait for the line that the guide names, and learn the addresses on the way."""
-        self.http = self.wait_for(r"HTTP on (http://\S+)")
-        self.grpc = self.wait_for(r"serve: gRPC on (\S+)")
+        self.http = self.wait_for(r"HTTP on (http://[^\s\"]+)")
+        self.grpc = self.wait_for(r"gRPC on (?!unix:)([^\s\"]+)")
         self.wait_for("Connected")
 
     @property
@@ -155,9 +156,11 @@ class Server:
 
 
 @contextmanager
-def serving(*arguments: str, folders: Sequence[Path] = ()) -> Iterator[Server]:
+def serving(
+    *arguments: str, folders: Sequence[Path] = (), variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Server]:
     """A server that is ready; stopped at the end, which must be in order unless the test ended it."""
-    server = Server(arguments, folders)
+    server = Server(arguments, folders, variables)
     try:
         server.wait_until_ready()
         yield server

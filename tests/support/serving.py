@@ -25,6 +25,7 @@ from runtime.runtime import (
     TokensPart,
 )
 from runtime.sampling.grammar import GrammarCompiler
+from runtime.telemetry.pictures import PictureCost
 from support.arithmetic import EOS, ArithmeticBackend
 
 MODEL = read_model(demo.MODEL)
@@ -38,6 +39,8 @@ class TokenPrompt:
 
     tokens: tuple[int, ...]
     images: Images | None = None
+    pictures: tuple[PictureCost, ...] = ()
+    places: tuple[slice, ...] = ()
 
 
 def prepare(request: GenerateRequest) -> TokenPrompt:

@@ -9,7 +9,7 @@ import click
 
 import runtime
 
-COMMANDS: Final = ("ask", "backends", "demo", "env", "serve", "worker")
+COMMANDS: Final = ("ask", "backends", "demo", "env", "plan", "serve", "worker")
 
 
 class _LazyGroup(click.Group):

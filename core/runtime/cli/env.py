@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Final
 import click
 from click.core import ParameterSource
 
-from runtime.cli.options import foreign_options, ignored_flags, knob_options
+from runtime.cli.options import (
+    BackendCommand,
+    backend_options,
+    foreign_options,
+    ignored_flags,
+    knob_options,
+    settings_of,
+)
 from runtime.cli.running import one_line_errors
 from runtime.compatibility import DEVICE_VARIABLES, parsed, warnings_of
 from runtime.config import Settings
-from runtime.knobs import KNOBS, Knob, Value
+from runtime.knobs import KNOBS, SHAPES, Knob, Value
 
 if TYPE_CHECKING:
     from runtime.backend import ModelSpec
@@ -47,7 +54,7 @@ class Entry:
     """Why it has no effect."""
 
 
-@click.command("env")
+@click.command("env", cls=BackendCommand)
 @knob_options("gateway", "worker", required=False)
 @foreign_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -57,8 +64,7 @@ def env(as_json: bool, **values: Value) -> None:
     Takes the options of `runtime serve` and starts nothing. What follows from a model is shown for one in a folder.
     """
     with one_line_errors("env"):
-        settings = Settings.of(**values)
-        settings.check()
+        settings = settings_of(values)
         warnings = [*ignored_flags(), *warnings_of(os.environ)]
         model = _model(settings)
         entries = [*_knob_entries(settings, model), *_device_entries(settings.backend)]
@@ -82,8 +88,9 @@ def _model(settings: Settings) -> ModelSpec | None:
 def _knob_entries(settings: Settings, model: ModelSpec | None) -> Iterator[Entry]:
     derived = {} if model is None else _derived(settings, model)
     reasons = _reasons(settings, model)
-    for knob in KNOBS:
-        value, source = getattr(settings, knob.name), _source(knob)
+    for knob in (*KNOBS, *backend_options()):
+        given = settings.backend_options.get(knob.name, knob.default)
+        value, source = getattr(settings, knob.name, given), _source(knob)
         if value is None and knob.name in DERIVED:
             value, source = derived.get(knob.name), "derived"
         if knob.secret and value is not None:
@@ -110,16 +117,25 @@ def _derived(settings: Settings, model: ModelSpec) -> Mapping[str, int]:
 
 def _reasons(settings: Settings, model: ModelSpec | None) -> Mapping[str, str]:
     """Return why knobs have no effect, by their names."""
-    from runtime.plugins import find_backends
+    from runtime.errors import BackendRefused
+    from runtime.plugins import backend_named
 
     reasons = {}
-    found = {backend.name: backend for backend in find_backends()}
-    if settings.backend not in found:
-        reasons["backend"] = "there is no such backend; see `runtime backends`"
-    elif not found[settings.backend].availability.ok:
-        reasons["backend"] = found[settings.backend].availability.reason
+    try:
+        backend = backend_named(settings.backend)
+    except BackendRefused as refusal:
+        reasons["backend"] = refusal.message
+    else:
+        assert backend.spec is not None
+        if not backend.spec.static_shapes:
+            reasons |= {knob.name: f"backend {backend.name} takes batches of any shape" for knob in SHAPES}
+        served = {knob.name for knob in backend.spec.options}
+        foreign = {knob.name for knob in backend_options()} - served
+        reasons |= dict.fromkeys(foreign, f"backend {backend.name} has no such option")
     if model is not None:
         reasons |= dict.fromkeys(("revision", "huggingface_hub_cache"), "the model is a folder")
+    if settings.otlp_endpoint is None:
+        reasons["otlp_service_name"] = "no traces are made without --otlp-endpoint"
     if model is not None and model.images is None:
         reasons |= dict.fromkeys(("max_images", "max_image_bytes", "max_image_pixels"), "the model takes no pictures")
     return reasons
@@ -130,7 +146,7 @@ def _device_entries(backend: str) -> Iterator[Entry]:
         given = os.environ.get(variable.environment)
         value = parsed(variable, given) if given else variable.default
         source = f"environment {variable.environment}" if given else "default"
-        reason = f"{variable.reason} (for a {variable.reader}; backend {backend} reads no such variable)"
+        reason = f"{variable.reason} (backend {backend} reads no such variable)"
         yield Entry(variable.environment, value, source, variable.meaning, False, reason)
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag
-from runtime.config import KNOBS, Knob, Reader
+from runtime.config import KNOBS, Knob, Reader, Settings
+from runtime.knobs import Value
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -30,6 +33,38 @@ def knob_options(*readers: Reader, required: bool = True) -> Callable[[Function]
         return function
 
     return decorate
+
+
+class BackendCommand(click.Command):
+    """A command that also takes the options that installed backends declare."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Add the backends' options to the command's own; a flag of TGI that a backend serves is not foreign."""
+        declared = backend_options()
+        flags = {knob.flag for knob in declared}
+        own = [param for param in super().get_params(ctx) if not flags & set(param.opts)]
+        return [*own, *(_option(knob) for knob in declared)]
+
+
+@cache
+def backend_options() -> tuple[Knob, ...]:
+    """Return the options of all installed backends; of two of one name the first, and none that is a knob of ours."""
+    from runtime.plugins import find_backends
+
+    declared: dict[str, Knob] = {}
+    for found in find_backends():
+        for knob in found.spec.options if found.spec is not None else ():
+            declared.setdefault(knob.name, knob)
+    return tuple(knob for knob in declared.values() if knob.name not in {own.name for own in KNOBS})
+
+
+def settings_of(values: Mapping[str, Value]) -> Settings:
+    """Return the settings of a command line; raises StartupError when two values contradict each other."""
+    ours = {knob.name for knob in KNOBS}
+    given = {name: value for name, value in values.items() if name not in ours and value is not None}
+    settings = Settings.of(**{name: value for name, value in values.items() if name in ours}, backend_options=given)
+    settings.check()
+    return settings
 
 
 def foreign_options(function: Function) -> Function:
@@ -66,10 +101,23 @@ class _Text(click.types.StringParamType):
         return text.strip() if param is not None and param.multiple else text
 
 
+def _option(knob: Knob) -> click.Option:
+    """Return the option for a backend's knob; None tells that it was not given."""
+
+    @_knob_option(replace(knob, default=None), required=False)
+    def declared() -> None:
+        """A carrier for the option."""
+
+    option: click.Option = declared.__click_params__[0]  # type: ignore[attr-defined]
+    return option
+
+
 def _knob_option(knob: Knob, required: bool) -> Callable[[Function], Function]:
     # Not both: since click 8.3 a default of None satisfies `required`.
     absent = {"required": True} if required else {"default": knob.default}
     kind: dict[str, Any] = {"type": knob.type} if knob.is_number else {"type": _Text(), "multiple": knob.repeatable}
+    if knob.choices:
+        kind = {"type": click.Choice(knob.choices)}
     declaration = knob.flag
     if knob.type is bool:
         kind = {"is_flag": True}

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from runtime.cli.options import ignored_flags
+from runtime.cli.options import ignored_flags, settings_of
 from runtime.compatibility import warnings_of
 from runtime.config import Settings
 from runtime.errors import RuntimeServiceError, WorkerFailed
@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 def settle(process: str, values: Mapping[str, Value], supervised: bool = False) -> Settings:
     """Return the checked settings and set up the logs; warn of what was given in vain, unless the parent did."""
     with one_line_errors(process):
-        settings = Settings.of(**values)
-        settings.check()
+        settings = settings_of(values)
         warnings = [] if supervised else [*ignored_flags(), *warnings_of(os.environ)]
     set_up_logs(process, settings.json_output)
     for line in warnings:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from runtime.cli.options import foreign_options, knob_options
+from runtime.cli.options import BackendCommand, foreign_options, knob_options
 from runtime.cli.running import run_server, settle
 from runtime.knobs import Value
 
 
-@click.command("serve")
+@click.command("serve", cls=BackendCommand)
 @knob_options("gateway", "worker")
 @foreign_options
 def serve(**values: Value) -> None:

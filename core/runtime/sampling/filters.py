@@ -1,48 +1,52 @@
-"""Narrowing the candidates of every row at once, on the logits' device."""
+"""Dropping candidates of every row at once, on the logits' device; dropped ones get a score of -inf."""
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 
+from runtime.sampling.blocks import blocks_of
 
-def keep_top_k(scores: torch.Tensor, k: torch.Tensor, largest: int) -> torch.Tensor:
-    """Drop scores below each row's k-th best; ties with it stay.
+LEAST: Final = -200.0
+"""The probability of a lower log-probability is 0 in float32; with -inf the product would be no number."""
 
-    `scores` float [rows, vocabulary], `k` int64 [rows] from 1 to `largest`, which the host knows and which is at most
-    the vocabulary; dropped scores become -inf.
+
+def keep_top_k(scores: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """Drop scores below each row's k-th; ties with it stay.
+
+    `scores` float32 [rows, width], descending; `k` int64 [rows], from 1 to the width.
     """
-    best = scores.topk(largest, dim=-1).values
-    worst = best.gather(-1, k[:, None] - 1)
-    return scores.masked_fill(scores < worst, -torch.inf)
+    return scores.masked_fill(scores < scores.gather(-1, k[:, None] - 1), -torch.inf)
 
 
-def keep_top_p(scores: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """Keep each row's smallest set of best scores whose probability reaches p; p of 1 keeps all.
+def keep_mass(scores: torch.Tensor, probabilities: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Keep each row's candidates, in the order given, until their probability reaches p; the first always stays.
 
-    `scores` float [rows, vocabulary], `p` float32 [rows]; the best score always stays; dropped scores become -inf.
-    Nucleus sampling: Holtzman et al., The Curious Case of Neural Text Degeneration, 2019.
+    `scores` and `probabilities` float32 [rows, width]; `p` float32 [rows], where 1 keeps all. Of candidates in
+    descending order this keeps the nucleus: Holtzman et al., The Curious Case of Neural Text Degeneration, 2019.
     """
-    ordered, order = scores.sort(dim=-1, descending=True, stable=True)
-    return _keep_mass(scores, ordered.softmax(dim=-1), order, p)
+    before = probabilities.cumsum(dim=-1) - probabilities
+    dropped = (before >= p[:, None]) & (p[:, None] < 1)
+    dropped[:, 0] = False
+    return scores.masked_fill(dropped, -torch.inf)
 
 
 def keep_typical(scores: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Keep each row's smallest set of most typical candidates whose probability reaches p; p of 1 keeps all.
 
-    A candidate is the more typical the nearer its information -log(probability) is to the entropy; ties in the order
-    of ids. `scores` float [rows, vocabulary], `p` float32 [rows]; the most typical always stays; dropped scores become
-    -inf. Meister et al., Locally Typical Sampling, 2022.
+    Ties in the order given. `scores` float32 [rows, width], `p` float32 [rows]; the most typical always stays.
     """
     logprobs = scores.log_softmax(dim=-1)
-    probabilities = logprobs.exp()
-    entropy = -torch.where(probabilities > 0, probabilities * logprobs, 0).sum(dim=-1, keepdim=True)
-    order = (-logprobs - entropy).abs().argsort(dim=-1, stable=True)
-    return _keep_mass(scores, probabilities.gather(-1, order), order, p)
+    order = strangeness(logprobs).argsort(dim=-1, stable=True)
+    kept = keep_mass(scores.gather(-1, order), logprobs.gather(-1, order).exp(), p)
+    return torch.empty_like(scores).scatter(-1, order, kept)
 
 
-def _keep_mass(scores: torch.Tensor, mass: torch.Tensor, order: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-    """Keep candidates in this order until their probability, `mass` in the same order, reaches p."""
-    before = mass.cumsum(dim=-1) - mass
-    dropped = (before >= p[:, None]) & (p[:, None] < 1)
-    dropped[:, 0] = False
-    return scores.masked_fill(torch.zeros_like(dropped).scatter(-1, order, dropped), -torch.inf)
+def strangeness(logprobs: torch.Tensor) -> torch.Tensor:
+    """Tell how far the information of each candidate, -log(probability), is from the entropy of its row.
+
+    `logprobs` float32 [rows, width]. Meister et al., Locally Typical Sampling, 2022.
+    """
+    shares = blocks_of(logprobs.softmax(dim=-1) * logprobs.clamp(min=LEAST))
+    return (logprobs - shares.sum(dim=-1).sum(dim=-1, keepdim=True)).abs()

@@ -1,29 +1,61 @@
-"""What rows have said so far, counted per id on the logits' device, and the penalties that follow from it."""
+"""What rows hold so far, on the logits' device, and the penalties that follow from it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from runtime.sampling.part import Part
+from runtime.sampling.part import Part, SampledRow
+
+ROOM: Final = 64
+"""Columns added when there is none left for the next token; shapes change so seldom."""
+
+Ids = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.float32]
+
+
+class PromptCounts:
+    """How often each id comes in a row's prompt; counted once, and forgotten with the row."""
+
+    def __init__(self) -> None:
+        self._counted: WeakKeyDictionary[SampledRow, tuple[Ids, Counts]] = WeakKeyDictionary()
+
+    def of(self, row: SampledRow, vocabulary: int) -> tuple[Ids, Counts]:
+        """Return the different ids and their counts; ids beyond the vocabulary cannot be chosen anyway."""
+        if row not in self._counted:
+            counts = {id: count for id, count in Counter(row.prompt).items() if id < vocabulary}
+            self._counted[row] = np.fromiter(counts, np.int64), np.fromiter(counts.values(), np.float32)
+        return self._counted[row]
 
 
 class History:
-    """Counts for those rows of a batch that have a penalty; kept up to date without the host.
+    """The ids in the context of those rows of a batch that have a penalty, counted; kept up to date on the device.
 
-    It costs two float32 [rows, vocabulary], for rows with a penalty only. Counts are floats because they are only ever
-    multiplied with floats; they are exact up to 2**24.
+    Penalties concern only what a context holds, so ids are listed rather than counted per id of the vocabulary. An id
+    may stand in several columns, always with the same counts. Counts are floats because they are only ever multiplied
+    with floats; they are exact up to 2**24.
     """
 
-    def __init__(self, part: Part, vocabulary: int) -> None:
-        """Count prompts and replies anew from the host's lists; ids beyond the vocabulary cannot be chosen anyway."""
-        rows, self._index = part.rows, part.index
-        device = self._index.device
-        self._replied = _counts([row.generated for row in rows], vocabulary, device)
-        self._held = _counts([row.prompt for row in rows], vocabulary, device) + self._replied
+    def __init__(self, part: Part, vocabulary: int, prompts: PromptCounts) -> None:
+        """Lay out what the rows hold now."""
+        self._part = part
+        rows, device = part.rows, part.index.device
+        tally = np.zeros(vocabulary, np.float32)
+        ids, held, replied = zip(
+            *(_counted(*prompts.of(row, vocabulary), np.array(row.generated, np.int64), tally) for row in rows),
+            strict=True,
+        )
+        self._ids = _columns(ids, device)  # int64 [rows, width]
+        self._held = _columns(held, device)  # float32 [rows, width]; how often in prompt and reply
+        self._replied = _columns(replied, device)  # float32 [rows, width]; how often in the reply
+        self._room = 0
+        self._next = torch.tensor([self._ids.shape[-1]], device=device)  # the column of the next token
         self._length = _column([len(row.prompt) + len(row.generated) for row in rows], device)
         self._repetition = _column([row.sampling.repetition_penalty for row in rows], device)
         self._frequency = _column([row.sampling.frequency_penalty for row in rows], device)
@@ -36,29 +68,53 @@ class History:
         Repetition: Keskar et al., CTRL, 2019. Frequency and presence: OpenAI's API reference. Share: TGI's
         `frequency_penalty`, with the real length where TGI on accelerators counts padding too.
         """
-        own = scores.index_select(0, self._index)
-        repeated = torch.where(own < 0, own * self._repetition, own / self._repetition)
-        own = torch.where(self._held > 0, repeated, own)
-        own = own - self._frequency * self._replied - self._presence * (self._replied > 0)
-        own = own - self._share * (self._held / self._length)
-        return scores.index_copy(0, self._index, own)
+        own = self._part.of(scores)
+        new = own.gather(-1, self._ids)
+        repeated = torch.where(new < 0, new * self._repetition, new / self._repetition)
+        new = torch.where(self._held > 0, repeated, new)
+        new = new - self._frequency * self._replied - self._presence * (self._replied > 0)
+        new = new - self._share * (self._held / self._length)
+        return self._part.put(scores, own.scatter(-1, self._ids, new))
 
-    def add(self, ids: torch.Tensor) -> None:
-        """Count the ids chosen now, int64 [rows of the batch], on the device."""
-        chosen = ids.index_select(0, self._index)[:, None]
-        once = torch.ones_like(chosen, dtype=torch.float32)
-        self._replied.scatter_add_(1, chosen, once)
-        self._held.scatter_add_(1, chosen, once)
+    def add(self, ids: Sequence[int]) -> None:
+        """Count the ids chosen now for the rows of the batch; a row whose id is below 0 does not go on."""
+        chosen = self._part.of(torch.tensor([max(id, 0) for id in ids]).to(self._ids.device))[:, None]
+        if self._room == 0:
+            self._ids, self._held, self._replied = map(_with_room, (self._ids, self._held, self._replied))
+            self._room = ROOM
+        known = self._ids == chosen
         self._length += 1
+        for counts in (self._held, self._replied):
+            counts += known
+            counts.index_copy_(1, self._next, torch.where(known, counts, 1).amax(dim=-1, keepdim=True))
+        self._ids.index_copy_(1, self._next, chosen)
+        self._next += 1
+        self._room -= 1
 
 
-def _counts(sequences: Sequence[Sequence[int]], vocabulary: int, device: torch.device) -> torch.Tensor:
-    """Count each sequence's ids, float32 [sequences, vocabulary], device; only the ids travel there."""
-    ids = torch.from_numpy(np.fromiter(chain.from_iterable(sequences), np.int64))  # by far the fastest way
-    rows = torch.arange(len(sequences)).repeat_interleave(torch.tensor([len(sequence) for sequence in sequences]))
-    places = (rows * vocabulary + ids)[ids < vocabulary].to(device)
-    counts = torch.zeros(len(sequences) * vocabulary, device=device)
-    return counts.scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32)).view(-1, vocabulary)
+def _counted(prompt_ids: Ids, prompt_counts: Counts, reply: Ids, tally: Counts) -> tuple[Ids, Counts, Counts]:
+    """Return the ids of prompt and reply, how often each is in both, and in the reply; `tally` has a 0 per id."""
+    ids = np.concatenate([prompt_ids, reply])
+    np.add.at(tally, reply, 1)
+    replied = tally[ids]
+    tally[prompt_ids] += prompt_counts
+    held = tally[ids]
+    tally[ids] = 0
+    return ids, held, replied
+
+
+def _columns(lists: Sequence[npt.NDArray[Any]], device: torch.device) -> torch.Tensor:
+    """Lay out a list per row, [rows, longest]; shorter ones go on with their first entry, which changes nothing."""
+    laid_out = np.zeros((len(lists), max(map(len, lists))), lists[0].dtype)
+    for row, values in zip(laid_out, lists, strict=True):
+        row[: len(values)] = values
+        row[len(values) :] = values[:1]
+    return torch.from_numpy(laid_out).to(device)
+
+
+def _with_room(columns: torch.Tensor) -> torch.Tensor:
+    """Add columns like the first one."""
+    return torch.cat([columns, columns[:, :1].expand(-1, ROOM)], dim=-1)
 
 
 def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:

@@ -18,7 +18,7 @@ class NextMask(Protocol):
 
 
 class SampledRow(Protocol):
-    """What the sampler reads of a row."""
+    """What the sampler reads of a row, which can be referred to weakly."""
 
     @property
     def sampling(self) -> SamplingParameters: ...
@@ -48,7 +48,17 @@ class Part:
     """Some rows of a batch."""
 
     rows: tuple[SampledRow, ...]
-    index: torch.Tensor  # int64 [part], device; their places in the batch
+    places: tuple[int, ...]
+    """Where they stand in the batch, ascending."""
+    index: torch.Tensor  # int64 [part], device; the places
+    is_all: bool
+    """Whether it is the whole batch."""
+
+    @classmethod
+    def at(cls, places: Sequence[int], rows: Sequence[SampledRow], device: torch.device) -> Part:
+        """Return the rows at some places of a batch."""
+        index = torch.tensor(places, device=device)
+        return cls(tuple(rows[place] for place in places), tuple(places), index, len(places) == len(rows))
 
     @classmethod
     def where(
@@ -56,6 +66,12 @@ class Part:
     ) -> Part | None:
         """Return the rows that want it, or None when there is none, so that nobody pays for what nobody uses."""
         places = [place for place, row in enumerate(rows) if wanted(row)]
-        if not places:
-            return None
-        return cls(tuple(rows[place] for place in places), torch.tensor(places, device=device))
+        return cls.at(places, rows, device) if places else None
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the part's share of something that has one entry per row of the batch."""
+        return values if self.is_all else values.index_select(0, self.index)
+
+    def put(self, values: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        """Return `values` with the part's share replaced."""
+        return own if self.is_all else values.index_copy(0, self.index, own)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 import runtime as package
 from runtime import demo
 from runtime.backend import CONTRACT_VERSION, Limits, ModelSpec
 from runtime.budgets import Budgets
+from runtime.compatibility import FOREIGN_FLAGS
 from runtime.config import Settings, check_order
+from runtime.engine import Planner
 from runtime.errors import BackendError, BackendRefused, StartupError
 from runtime.intake.limits import IntakeLimits
+from runtime.knobs import Value, flag_of
 from runtime.local import LocalRuntime
 from runtime.model import FoundModel, find_model, read_model
 from runtime.plugins import FoundBackend, Hooks, backend_named, told
@@ -22,6 +26,7 @@ from runtime.prompt.tokenizer import Tokenizer
 from runtime.prompt.written_ids import WrittenIds
 from runtime.runtime import Info
 from runtime.sampling.grammar import GrammarCompiler
+from runtime.shapes import Ladders, plan_shapes
 
 DEFAULT_TOTAL_TOKENS: Final = 4096
 DEFAULT_ROWS: Final = 8
@@ -48,7 +53,7 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
     """
     model = found.spec
     backend = backend_named(settings.backend)
-    limits = limits_of(settings, model)
+    limits = replace(limits_of(settings, model), options=options_of(settings, backend))
     budgets = budgets_of(settings, limits)
     tokenizer = Tokenizer.load(model.path, model.image_token_id)
     intake = IntakeLimits(
@@ -67,6 +72,9 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         budgets=budgets,
         prepare_threads=settings.validation_workers,
         grammars=None if settings.skip_tokenizer else _grammars(model),
+        plan=_planner(settings, backend, model),
+        reuse_prefixes=settings.prefix_reuse,
+        prefill_chunk=settings.prefill_chunk,
     )
 
 
@@ -94,6 +102,21 @@ def limits_of(settings: Settings, model: ModelSpec) -> Limits:
     return Limits(rows=rows, context=total, prefill_rows=min(rows, prefill_rows), prefill_tokens=prompt)
 
 
+def options_of(settings: Settings, backend: FoundBackend) -> dict[str, Value]:
+    """Return the value of every option of the chosen backend.
+
+    Options given that are another backend's are told of, and refused where ignoring them would give other results.
+    """
+    declared = {} if backend.spec is None else {knob.name: knob.default for knob in backend.spec.options}
+    given = settings.backend_options
+    for name in given.keys() - declared.keys():
+        flag = flag_of(name)
+        if any(foreign.flag == flag and foreign.refused for foreign in FOREIGN_FLAGS):
+            raise StartupError(f"{flag} is not supported by backend {backend.name}; leave it out")
+        log.warning("%s has no effect: backend %s has no such option", flag, backend.name)
+    return {name: given.get(name, default) for name, default in declared.items()}
+
+
 def budgets_of(settings: Settings, limits: Limits) -> Budgets:
     """Return what may be computed together: as given, else room for full batches of the longest."""
     full = Budgets.of(limits)
@@ -106,11 +129,21 @@ def budgets_of(settings: Settings, limits: Limits) -> Budgets:
     )
 
 
+def _planner(settings: Settings, backend: FoundBackend, model: ModelSpec) -> Planner | None:
+    """Return how the shapes of a backend are planned that must know them; None for one that takes any."""
+    if backend.spec is None or not backend.spec.static_shapes:
+        return None
+    ladders = Ladders.of(settings)
+    return lambda limits, budgets, resumes: plan_shapes(model, limits, budgets, ladders, resumes)
+
+
 def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable[[], Hooks]:
     def load() -> Hooks:
         assert backend.spec is not None
         try:
             loaded = backend.spec.load(model, limits)
+        except BackendRefused as refusal:  # worded for the operator
+            raise BackendRefused(f"backend {backend.name} could not load the model: {refusal.message}") from refusal
         except (Exception, SystemExit) as error:
             log.debug("backend %s failed to load", backend.name, exc_info=True)
             raise BackendRefused(f"backend {backend.name} could not load the model: {told(error)}") from error

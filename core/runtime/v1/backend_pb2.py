@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from runtime.v1 import messages_pb2 as runtime_dot_v1_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runtime/v1/backend.proto\x12\nruntime.v1\x1a\x19runtime/v1/messages.proto\"\x0f\n\rWarmupRequest\"\x9f\x01\n\x0eWarmupResponse\x12\x0c\n\x04\x64one\x18\x64 \x01(\r\x12\r\n\x05total\x18\x65 \x01(\r\x12+\n\x07prefill\x18\x66 \x01(\x0b\x32\x18.runtime.v1.PrefillShapeH\x00\x12)\n\x06\x64\x65\x63ode\x18g \x01(\x0b\x32\x17.runtime.v1.DecodeShapeH\x00\x12\x0f\n\x07seconds\x18h \x01(\x01\x42\x07\n\x05shape\";\n\x0cPrefillShape\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\r\n\x05tiles\x18\x03 \x01(\r\",\n\x0b\x44\x65\x63odeShape\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\r\"\\\n\x05\x42\x61tch\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x08requests\x18\x02 \x03(\x0b\x32\x13.runtime.v1.Request\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\"2\n\x0ePrefillRequest\x12 \n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x11.runtime.v1.Batch\"\xa9\x01\n\x0fPrefillResponse\x12&\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x11.runtime.v1.Delta\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.runtime.v1.CachedBatchH\x00\x88\x01\x01\x12\x12\n\nforward_ns\x18\x03 \x01(\x04\x12\x11\n\tdecode_ns\x18\x04 \x01(\x04\x12\x10\n\x08total_ns\x18\x05 \x01(\x04\x42\x08\n\x06_batch\">\n\x12\x43oncatenateRequest\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.runtime.v1.CachedBatch\"=\n\x13\x43oncatenateResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.runtime.v1.CachedBatch\"9\n\rDecodeRequest\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.runtime.v1.CachedBatch\"\xa8\x01\n\x0e\x44\x65\x63odeResponse\x12&\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x11.runtime.v1.Delta\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.runtime.v1.CachedBatchH\x00\x88\x01\x01\x12\x12\n\nforward_ns\x18\x03 \x01(\x04\x12\x11\n\tdecode_ns\x18\x04 \x01(\x04\x12\x10\n\x08total_ns\x18\x05 \x01(\x04\x42\x08\n\x06_batch\"6\n\rFilterRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x13\n\x0brequest_ids\x18\x02 \x03(\x04\"8\n\x0e\x46ilterResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.runtime.v1.CachedBatch\"(\n\x0eReleaseRequest\x12\x0f\n\x02id\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x05\n\x03_id\"\x11\n\x0fReleaseResponse\"\x0f\n\rHealthRequest\"\xc4\x01\n\x0eHealthResponse\x12\x37\n\treadiness\x18\x64 \x01(\x0e\x32$.runtime.v1.HealthResponse.Readiness\x12\x0f\n\x07message\x18\x65 \x01(\t\"h\n\tReadiness\x12\x19\n\x15READINESS_UNSPECIFIED\x10\x00\x12\x15\n\x11READINESS_LOADING\x10\x01\x12\x13\n\x0fREADINESS_READY\x10\x02\x12\x14\n\x10READINESS_FAILED\x10\x03\x32\xa2\x04\n\x07\x42\x61\x63kend\x12\x41\n\x06Warmup\x12\x19.runtime.v1.WarmupRequest\x1a\x1a.runtime.v1.WarmupResponse0\x01\x12\x42\n\x07Prefill\x12\x1a.runtime.v1.PrefillRequest\x1a\x1b.runtime.v1.PrefillResponse\x12N\n\x0b\x43oncatenate\x12\x1e.runtime.v1.ConcatenateRequest\x1a\x1f.runtime.v1.ConcatenateResponse\x12?\n\x06\x44\x65\x63ode\x12\x19.runtime.v1.DecodeRequest\x1a\x1a.runtime.v1.DecodeResponse\x12?\n\x06\x46ilter\x12\x19.runtime.v1.FilterRequest\x1a\x1a.runtime.v1.FilterResponse\x12\x42\n\x07Release\x12\x1a.runtime.v1.ReleaseRequest\x1a\x1b.runtime.v1.ReleaseResponse\x12\x39\n\x04Info\x12\x17.runtime.v1.InfoRequest\x1a\x18.runtime.v1.InfoResponse\x12?\n\x06Health\x12\x19.runtime.v1.HealthRequest\x1a\x1a.runtime.v1.HealthResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18runtime/v1/backend.proto\x12\nruntime.v1\x1a\x19runtime/v1/messages.proto\"\x0f\n\rWarmupRequest\"\xca\x01\n\x0eWarmupResponse\x12\x0c\n\x04\x64one\x18\x64 \x01(\r\x12\r\n\x05total\x18\x65 \x01(\r\x12+\n\x07prefill\x18\x66 \x01(\x0b\x32\x18.runtime.v1.PrefillShapeH\x00\x12)\n\x06\x64\x65\x63ode\x18g \x01(\x0b\x32\x17.runtime.v1.DecodeShapeH\x00\x12)\n\x06vision\x18i \x01(\x0b\x32\x17.runtime.v1.VisionShapeH\x00\x12\x0f\n\x07seconds\x18h \x01(\x01\x42\x07\n\x05shape\"I\n\x0cPrefillShape\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x0e\n\x06\x63\x61\x63hed\x18\x04 \x01(\rJ\x04\x08\x03\x10\x04R\x05tiles\",\n\x0b\x44\x65\x63odeShape\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\r\"\x1c\n\x0bVisionShape\x12\r\n\x05tiles\x18\x01 \x01(\r\"\\\n\x05\x42\x61tch\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x08requests\x18\x02 \x03(\x0b\x32\x13.runtime.v1.Request\x12\x0c\n\x04size\x18\x03 \x01(\r\x12\x12\n\nmax_tokens\x18\x04 \x01(\r\"2\n\x0ePrefillRequest\x12 \n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x11.runtime.v1.Batch\"\xa9\x01\n\x0fPrefillResponse\x12&\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x11.runtime.v1.Delta\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.runtime.v1.CachedBatchH\x00\x88\x01\x01\x12\x12\n\nforward_ns\x18\x03 \x01(\x04\x12\x11\n\tdecode_ns\x18\x04 \x01(\x04\x12\x10\n\x08total_ns\x18\x05 \x01(\x04\x42\x08\n\x06_batch\">\n\x12\x43oncatenateRequest\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.runtime.v1.CachedBatch\"=\n\x13\x43oncatenateResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.runtime.v1.CachedBatch\"9\n\rDecodeRequest\x12(\n\x07\x62\x61tches\x18\x01 \x03(\x0b\x32\x17.runtime.v1.CachedBatch\"\xa8\x01\n\x0e\x44\x65\x63odeResponse\x12&\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x11.runtime.v1.Delta\x12+\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x17.runtime.v1.CachedBatchH\x00\x88\x01\x01\x12\x12\n\nforward_ns\x18\x03 \x01(\x04\x12\x11\n\tdecode_ns\x18\x04 \x01(\x04\x12\x10\n\x08total_ns\x18\x05 \x01(\x04\x42\x08\n\x06_batch\"6\n\rFilterRequest\x12\x10\n\x08\x62\x61tch_id\x18\x01 \x01(\x04\x12\x13\n\x0brequest_ids\x18\x02 \x03(\x04\"8\n\x0e\x46ilterResponse\x12&\n\x05\x62\x61tch\x18\x01 \x01(\x0b\x32\x17.runtime.v1.CachedBatch\"(\n\x0eReleaseRequest\x12\x0f\n\x02id\x18\x01 \x01(\x04H\x00\x88\x01\x01\x42\x05\n\x03_id\"\x11\n\x0fReleaseResponse\"\x0f\n\rHealthRequest\"\xc4\x01\n\x0eHealthResponse\x12\x37\n\treadiness\x18\x64 \x01(\x0e\x32$.runtime.v1.HealthResponse.Readiness\x12\x0f\n\x07message\x18\x65 \x01(\t\"h\n\tReadiness\x12\x19\n\x15READINESS_UNSPECIFIED\x10\x00\x12\x15\n\x11READINESS_LOADING\x10\x01\x12\x13\n\x0fREADINESS_READY\x10\x02\x12\x14\n\x10READINESS_FAILED\x10\x03\x32\xa2\x04\n\x07\x42\x61\x63kend\x12\x41\n\x06Warmup\x12\x19.runtime.v1.WarmupRequest\x1a\x1a.runtime.v1.WarmupResponse0\x01\x12\x42\n\x07Prefill\x12\x1a.runtime.v1.PrefillRequest\x1a\x1b.runtime.v1.PrefillResponse\x12N\n\x0b\x43oncatenate\x12\x1e.runtime.v1.ConcatenateRequest\x1a\x1f.runtime.v1.ConcatenateResponse\x12?\n\x06\x44\x65\x63ode\x12\x19.runtime.v1.DecodeRequest\x1a\x1a.runtime.v1.DecodeResponse\x12?\n\x06\x46ilter\x12\x19.runtime.v1.FilterRequest\x1a\x1a.runtime.v1.FilterResponse\x12\x42\n\x07Release\x12\x1a.runtime.v1.ReleaseRequest\x1a\x1b.runtime.v1.ReleaseResponse\x12\x39\n\x04Info\x12\x17.runtime.v1.InfoRequest\x1a\x18.runtime.v1.InfoResponse\x12?\n\x06Health\x12\x19.runtime.v1.HealthRequest\x1a\x1a.runtime.v1.HealthResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,39 +35,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WARMUPREQUEST']._serialized_start=67
   _globals['_WARMUPREQUEST']._serialized_end=82
   _globals['_WARMUPRESPONSE']._serialized_start=85
-  _globals['_WARMUPRESPONSE']._serialized_end=244
-  _globals['_PREFILLSHAPE']._serialized_start=246
-  _globals['_PREFILLSHAPE']._serialized_end=305
-  _globals['_DECODESHAPE']._serialized_start=307
-  _globals['_DECODESHAPE']._serialized_end=351
-  _globals['_BATCH']._serialized_start=353
-  _globals['_BATCH']._serialized_end=445
-  _globals['_PREFILLREQUEST']._serialized_start=447
-  _globals['_PREFILLREQUEST']._serialized_end=497
-  _globals['_PREFILLRESPONSE']._serialized_start=500
-  _globals['_PREFILLRESPONSE']._serialized_end=669
-  _globals['_CONCATENATEREQUEST']._serialized_start=671
-  _globals['_CONCATENATEREQUEST']._serialized_end=733
-  _globals['_CONCATENATERESPONSE']._serialized_start=735
-  _globals['_CONCATENATERESPONSE']._serialized_end=796
-  _globals['_DECODEREQUEST']._serialized_start=798
-  _globals['_DECODEREQUEST']._serialized_end=855
-  _globals['_DECODERESPONSE']._serialized_start=858
-  _globals['_DECODERESPONSE']._serialized_end=1026
-  _globals['_FILTERREQUEST']._serialized_start=1028
-  _globals['_FILTERREQUEST']._serialized_end=1082
-  _globals['_FILTERRESPONSE']._serialized_start=1084
-  _globals['_FILTERRESPONSE']._serialized_end=1140
-  _globals['_RELEASEREQUEST']._serialized_start=1142
-  _globals['_RELEASEREQUEST']._serialized_end=1182
-  _globals['_RELEASERESPONSE']._serialized_start=1184
-  _globals['_RELEASERESPONSE']._serialized_end=1201
-  _globals['_HEALTHREQUEST']._serialized_start=1203
-  _globals['_HEALTHREQUEST']._serialized_end=1218
-  _globals['_HEALTHRESPONSE']._serialized_start=1221
-  _globals['_HEALTHRESPONSE']._serialized_end=1417
-  _globals['_HEALTHRESPONSE_READINESS']._serialized_start=1313
-  _globals['_HEALTHRESPONSE_READINESS']._serialized_end=1417
-  _globals['_BACKEND']._serialized_start=1420
-  _globals['_BACKEND']._serialized_end=1966
+  _globals['_WARMUPRESPONSE']._serialized_end=287
+  _globals['_PREFILLSHAPE']._serialized_start=289
+  _globals['_PREFILLSHAPE']._serialized_end=362
+  _globals['_DECODESHAPE']._serialized_start=364
+  _globals['_DECODESHAPE']._serialized_end=408
+  _globals['_VISIONSHAPE']._serialized_start=410
+  _globals['_VISIONSHAPE']._serialized_end=438
+  _globals['_BATCH']._serialized_start=440
+  _globals['_BATCH']._serialized_end=532
+  _globals['_PREFILLREQUEST']._serialized_start=534
+  _globals['_PREFILLREQUEST']._serialized_end=584
+  _globals['_PREFILLRESPONSE']._serialized_start=587
+  _globals['_PREFILLRESPONSE']._serialized_end=756
+  _globals['_CONCATENATEREQUEST']._serialized_start=758
+  _globals['_CONCATENATEREQUEST']._serialized_end=820
+  _globals['_CONCATENATERESPONSE']._serialized_start=822
+  _globals['_CONCATENATERESPONSE']._serialized_end=883
+  _globals['_DECODEREQUEST']._serialized_start=885
+  _globals['_DECODEREQUEST']._serialized_end=942
+  _globals['_DECODERESPONSE']._serialized_start=945
+  _globals['_DECODERESPONSE']._serialized_end=1113
+  _globals['_FILTERREQUEST']._serialized_start=1115
+  _globals['_FILTERREQUEST']._serialized_end=1169
+  _globals['_FILTERRESPONSE']._serialized_start=1171
+  _globals['_FILTERRESPONSE']._serialized_end=1227
+  _globals['_RELEASEREQUEST']._serialized_start=1229
+  _globals['_RELEASEREQUEST']._serialized_end=1269
+  _globals['_RELEASERESPONSE']._serialized_start=1271
+  _globals['_RELEASERESPONSE']._serialized_end=1288
+  _globals['_HEALTHREQUEST']._serialized_start=1290
+  _globals['_HEALTHREQUEST']._serialized_end=1305
+  _globals['_HEALTHRESPONSE']._serialized_start=1308
+  _globals['_HEALTHRESPONSE']._serialized_end=1504
+  _globals['_HEALTHRESPONSE_READINESS']._serialized_start=1400
+  _globals['_HEALTHRESPONSE_READINESS']._serialized_end=1504
+  _globals['_BACKEND']._serialized_start=1507
+  _globals['_BACKEND']._serialized_end=2053
 # @@protoc_insertion_point(module_scope)

@@ -13,28 +13,30 @@ class WarmupRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class WarmupResponse(_message.Message):
-    __slots__ = ("done", "total", "prefill", "decode", "seconds")
+    __slots__ = ("done", "total", "prefill", "decode", "vision", "seconds")
     DONE_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
     PREFILL_FIELD_NUMBER: _ClassVar[int]
     DECODE_FIELD_NUMBER: _ClassVar[int]
+    VISION_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     done: int
     total: int
     prefill: PrefillShape
     decode: DecodeShape
+    vision: VisionShape
     seconds: float
-    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., prefill: _Optional[_Union[PrefillShape, _Mapping]] = ..., decode: _Optional[_Union[DecodeShape, _Mapping]] = ..., seconds: _Optional[float] = ...) -> None: ...
+    def __init__(self, done: _Optional[int] = ..., total: _Optional[int] = ..., prefill: _Optional[_Union[PrefillShape, _Mapping]] = ..., decode: _Optional[_Union[DecodeShape, _Mapping]] = ..., vision: _Optional[_Union[VisionShape, _Mapping]] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class PrefillShape(_message.Message):
-    __slots__ = ("rows", "length", "tiles")
+    __slots__ = ("rows", "length", "cached")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     LENGTH_FIELD_NUMBER: _ClassVar[int]
-    TILES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     rows: int
     length: int
-    tiles: int
-    def __init__(self, rows: _Optional[int] = ..., length: _Optional[int] = ..., tiles: _Optional[int] = ...) -> None: ...
+    cached: int
+    def __init__(self, rows: _Optional[int] = ..., length: _Optional[int] = ..., cached: _Optional[int] = ...) -> None: ...
 
 class DecodeShape(_message.Message):
     __slots__ = ("rows", "context")
@@ -43,6 +45,12 @@ class DecodeShape(_message.Message):
     rows: int
     context: int
     def __init__(self, rows: _Optional[int] = ..., context: _Optional[int] = ...) -> None: ...
+
+class VisionShape(_message.Message):
+    __slots__ = ("tiles",)
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    tiles: int
+    def __init__(self, tiles: _Optional[int] = ...) -> None: ...
 
 class Batch(_message.Message):
     __slots__ = ("id", "requests", "size", "max_tokens")

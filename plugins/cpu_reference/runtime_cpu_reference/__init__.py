@@ -15,7 +15,7 @@ from runtime.backend import Availability, Backend, BackendSpec, Limits, ModelSpe
 @hookimpl
 def runtime_backends() -> list[BackendSpec]:
     summary = "transformers in fp32 on the CPU, one row at a time: the numerics oracle"
-    return [BackendSpec(name="cpu_reference", summary=summary, contract="~=1.0", probe=probe, load=load)]
+    return [BackendSpec(name="cpu_reference", summary=summary, contract="~=1.0", probe=probe, load=load, preference=0)]
 
 
 def probe() -> Availability:

@@ -1,0 +1,53 @@
+"""What the toolkit asks of a device beyond torch's operators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes of a device."""
+
+    free: int
+    """What may still be taken. A device that does not survive running out keeps its reserve out of it."""
+    total: int
+
+
+class Device(Protocol):
+    """One accelerator; used on the device thread only."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where tensors lie."""
+        ...
+
+    def memory(self) -> Memory | None:
+        """Tell the memory; None where it cannot be told."""
+        ...
+
+    def synchronise(self) -> None:
+        """Wait for everything that was started."""
+        ...
+
+    def ran_out(self, error: RuntimeError) -> bool:
+        """Tell whether an error says that the memory did not suffice."""
+        ...
+
+
+class Host:
+    """The CPU, which has no memory of its own and computes at once."""
+
+    torch_device = torch.device("cpu")
+
+    def memory(self) -> Memory | None:
+        return None
+
+    def synchronise(self) -> None:
+        """Nothing is under way."""
+
+    def ran_out(self, error: RuntimeError) -> bool:
+        return isinstance(error, torch.OutOfMemoryError)

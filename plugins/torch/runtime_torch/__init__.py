@@ -1,0 +1,71 @@
+"""Backends on stock PyTorch; torch's own kernels are first touched when a model is loaded."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from runtime import hookimpl
+from runtime.backend import Availability, Backend, BackendSpec, Knob, Limits, ModelSpec
+
+OPTIONS: Final = (
+    Knob(
+        "dtype",
+        "DTYPE",
+        str,
+        None,
+        "Type to compute in; by default bfloat16 where the processor has instructions for it, else float32. float16 "
+        "weights are converted.",
+        choices=("bfloat16", "float32"),
+    ),
+    Knob("threads", "RUNTIME_THREADS", int, None, "Threads that compute; one per core by default.", highest=1024),
+    Knob(
+        "image_cache_bytes",
+        "IMAGE_CACHE_BYTES",
+        int,
+        256 * 2**20,
+        "Memory for the features of pictures seen before, bytes; 0 keeps none.",
+        lowest=0,
+        highest=2**40,
+    ),
+)
+
+
+@hookimpl
+def runtime_backends() -> list[BackendSpec]:
+    return [
+        BackendSpec(
+            name="cpu",
+            summary="fast serving on the CPU, in bf16 where the processor can",
+            contract="~=1.0",
+            probe=probe,
+            load=load,
+            options=OPTIONS,
+            preference=10,
+        )
+    ]
+
+
+def probe() -> Availability:
+    """Tell what the processor can; any will do."""
+    return Availability(ok=True, details={"device": "cpu", "torch": str(torch.__version__), "dtype": best_dtype()})
+
+
+def best_dtype() -> str:
+    """Return bfloat16 where the processor has instructions for it; elsewhere it is many times slower than float32."""
+    # The questions are private, so a PyTorch without them is taken to say no.
+    answers = (getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bfloat16" if any(answers) else "float32"
+
+
+def load(model: ModelSpec, limits: Limits) -> Backend:
+    """Load the weights; call on the thread that will compute. Raises BackendRefused."""
+    from runtime_torch.cpu import Cpu
+    from runtime_torch.threads import settle_threads
+
+    options = limits.options
+    threads, cache = options["threads"], options["image_cache_bytes"]
+    assert threads is None or isinstance(threads, int)
+    assert isinstance(cache, int)
+    settle_threads(threads)
+    return Cpu(model, limits, getattr(torch, str(options["dtype"] or best_dtype())), cache)

@@ -1,0 +1,137 @@
+"""The `cpu` backend: the toolkit's model on the CPU, in any shape and without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import torch
+from runtime import hookimpl
+from runtime.backend import (
+    Capacity,
+    DecodeBatch,
+    DecodeOutput,
+    Limits,
+    ModelSpec,
+    Placement,
+    PrefillBatch,
+    PrefillOutput,
+    Prefix,
+)
+from runtime.static.model import LlavaNext
+from runtime.static.weights import Weights
+
+from runtime_torch.linear import CpuKernels
+from runtime_torch.ragged import PrefillStep, RaggedAttention, Span, Step, decode_step
+
+TOGETHER: Final = 1024
+"""Tokens of prompts that go through the layers together: enough for the matrix units, few enough for the caches."""
+
+
+class Cpu:
+    """The hooks of the backend."""
+
+    def __init__(self, model: ModelSpec, limits: Limits, dtype: torch.dtype, cache_bytes: int) -> None:
+        """Load the weights in `dtype`; raises BackendRefused."""
+        self._limits = limits
+        self._dtype = dtype
+        self._vocabulary = model.vocabulary
+        self._image_token = model.image_token_id
+        attention = RaggedAttention(
+            model.layers, limits.rows, limits.context, model.kv_heads, model.decoder.head_dim, dtype
+        )
+        with Weights(model.path, dtype) as weights:
+            self._model: LlavaNext[Step] = LlavaNext(
+                model, weights, CpuKernels(), attention, limits.context, cache_bytes
+            )
+
+    @hookimpl
+    @torch.inference_mode()
+    def prefill(self, batch: PrefillBatch) -> PrefillOutput:
+        decoder = self._model.decoder
+        logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
+        logprobs = torch.zeros(batch.tokens.shape) if batch.prompt_logprobs else None
+        for rows, step in self._steps(batch):
+            tokens = torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])
+            positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
+            hidden = decoder.forward(self._embedded(tokens, rows, batch), positions, step)
+            ends = torch.tensor([span.start + span.length - 1 for span in step.spans])
+            logits[rows] = decoder.logits(hidden[ends])
+            if logprobs is not None:
+                for row, span in zip(rows, step.spans, strict=True):
+                    held = slice(span.start, span.start + span.length)
+                    logprobs[row, 1 : span.length] = self._logprobs(hidden[held], tokens[held])
+        return PrefillOutput(logits=logits, prefix=Prefix(None), prompt_logprobs=logprobs)
+
+    @hookimpl
+    def concatenate(self, prefix: Prefix[None], placements: Sequence[Placement]) -> None:
+        """Nothing moves: a prefill writes into the slots its rows have leased."""
+
+    @hookimpl
+    @torch.inference_mode()
+    def decode(self, batch: DecodeBatch) -> DecodeOutput:
+        slots = batch.active.nonzero().flatten()
+        positions = batch.positions[slots]
+        step = decode_step(slots.tolist(), positions.tolist(), self._dtype)
+        decoder = self._model.decoder
+        hidden = decoder.forward(decoder.embed(batch.tokens[slots]), positions, step)
+        if len(slots) == len(batch.tokens):
+            return DecodeOutput(decoder.logits(hidden))
+        logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
+        logits[slots] = decoder.logits(hidden)
+        return DecodeOutput(logits)
+
+    @hookimpl
+    def capacity(self) -> Capacity:
+        return Capacity(rows=self._limits.rows, context=self._limits.context, resumes=True)
+
+    @hookimpl
+    def stats(self) -> dict[str, float]:
+        cache = self._model.cache
+        return {
+            "image_cache_hits": cache.hits,
+            "image_cache_misses": cache.misses,
+            "image_cache_bytes": cache.bytes,
+            "encoded_tiles": self._model.encoded_tiles,
+        }
+
+    def _steps(self, batch: PrefillBatch) -> Iterator[tuple[list[int], PrefillStep]]:
+        """Yield rows to compute together, and where their tokens lie; a long row goes alone."""
+        rows: list[int] = []
+        spans: list[Span] = []
+        start = 0
+        for row, (length, slot, offset) in enumerate(
+            zip(batch.lengths.tolist(), batch.slots.tolist(), batch.offsets.tolist(), strict=True)
+        ):
+            if length == 0:
+                continue
+            if rows and start + length > TOGETHER:
+                yield rows, PrefillStep(tuple(spans))
+                rows, spans, start = [], [], 0
+            rows.append(row)
+            spans.append(Span(start, length, slot, offset))
+            start += length
+        if rows:
+            yield rows, PrefillStep(tuple(spans))
+
+    def _embedded(self, tokens: torch.Tensor, rows: list[int], batch: PrefillBatch) -> torch.Tensor:
+        """Return the vectors of tokens, those of pictures in the place of their placeholders."""
+        hidden = self._model.decoder.embed(tokens)
+        features = [
+            picture
+            for row in rows
+            if (images := batch.images[row]) is not None
+            for picture in self._model.pictures(images)
+        ]
+        if features:
+            hidden[tokens == self._image_token] = torch.cat(features)
+        return hidden
+
+    def _logprobs(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the log-probability of each token but the first, in blocks that keep the scores small."""
+        parts = []
+        for start in range(0, len(tokens) - 1, TOGETHER):
+            stop = min(start + TOGETHER, len(tokens) - 1)
+            scores = self._model.decoder.logits(hidden[start:stop]).float()
+            parts.append(scores.log_softmax(-1).gather(-1, tokens[start + 1 : stop + 1, None])[:, 0])
+        return torch.cat(parts) if parts else torch.zeros(0)
