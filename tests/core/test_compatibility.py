@@ -30,11 +30,10 @@ def test_device_variables(variable: DeviceVariable) -> None:
         warnings_of({name: "many"})
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "²", "9" * 5000])
-def test_wrong_integers(text: str) -> None:
-    """Only positive integers count; a long one is not repeated in full."""
-    with pytest.raises(StartupError, match="BATCH_BUCKET_SIZE") as error:
-        warnings_of({"BATCH_BUCKET_SIZE": text})
+def test_long_values() -> None:
+    """Are not repeated in full."""
+    with pytest.raises(StartupError, match="LIMIT_HPU_GRAPH") as error:
+        warnings_of({"LIMIT_HPU_GRAPH": "9" * 5000})
     assert len(error.value.message) < 200
 
 

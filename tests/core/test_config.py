@@ -59,7 +59,10 @@ def written(values: Mapping[str, Any]) -> dict[str, Any]:
 def sample(knob: Knob) -> tuple[list[str], str, Any]:
     """The flag, its twin and what they come to, which is not the default."""
     if knob.type is bool:
-        return [knob.flag], "true", True
+        flag = knob.flag.replace("--", "--no-", 1) if knob.default else knob.flag
+        return [flag], str(not knob.default).lower(), not knob.default
+    if knob.choices:
+        return [knob.flag, knob.choices[-1]], knob.choices[-1], knob.choices[-1]
     word = "7" if knob.is_number else "a text"
     return [knob.flag, word], word, [word] if knob.repeatable else knob.type(word)
 
@@ -102,7 +105,7 @@ def test_flag_and_environment_twin(knob: Knob) -> None:
     """Either sets the knob, and the flag wins."""
     others = [] if knob.required else ["--model-id", "demo"]
     flag, twin, value = sample(knob)
-    other = "false" if knob.type is bool else "8"
+    other = str(knob.default).lower() if knob.type is bool or knob.choices else "8"
     assert value != knob.default
     assert values_of(run(*others, *flag))[knob.name] == value
     assert values_of(run(*others, environment={knob.environment: twin}))[knob.name] == value
@@ -156,6 +159,8 @@ def values_for(knob: Knob) -> st.SearchStrategy[float | str | None]:
         integers, floats = st.integers(knob.lowest, knob.highest), st.floats(knob.lowest, knob.highest)
         values: st.SearchStrategy[float | str | None] = integers if knob.type is int else floats
         return st.none() | values if knob.default is None else values
+    if knob.choices:
+        return st.sampled_from(knob.choices)
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(["--port", "-", "a b", "=1"])
 
 
@@ -210,7 +215,7 @@ def test_secrets_are_not_shown() -> None:
     assert "hunter2" not in settings.arguments("worker")
 
 
-CONTRADICTIONS: list[tuple[dict[str, int], str]] = [
+CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"max_input_tokens": 9, "max_total_tokens": 9}, "--max-input-tokens 9 must be below --max-total-tokens 9"),
     ({"max_input_length": 9, "max_total_tokens": 9}, "--max-input-tokens 9 must be below --max-total-tokens 9"),
     (
@@ -228,6 +233,11 @@ CONTRADICTIONS: list[tuple[dict[str, int], str]] = [
     (
         {"max_input_tokens": 9, "max_input_length": 9},
         "--max-input-tokens 9 and --max-input-length 9 are two names of one limit; leave out --max-input-length",
+    ),
+    ({"bucket_strategy": "file"}, "--bucket-strategy is file; name the file with --bucket-file"),
+    (
+        {"bucket_file": "buckets.json"},
+        "--bucket-file is given and --bucket-strategy is linear; add --bucket-strategy file",
     ),
 ]
 

@@ -7,42 +7,16 @@ import threading
 from contextlib import aclosing
 
 import pytest
-from runtime.backend import DecodeBatch, DecodeOutput, Limits, PrefillBatch, PrefillOutput
+from runtime.backend import Limits, PrefillBatch, PrefillOutput
 from runtime.budgets import Budgets
 from runtime.errors import BackendContractError, BackendError, InvalidRequest, NotReady, Overloaded
 from runtime.hookspecs import hookimpl
-from runtime.local import LocalRuntime
-from runtime.row import Row
 from runtime.runtime import FinishReason, Readiness, StepRequest
 from support.arithmetic import FAILS, FAILS_LATER, NOT_A_NUMBER, ArithmeticBackend, expected
+from support.gated import GatedBackend, submissions
 from support.serving import LIMITS, MODEL, arithmetic_runtime, ids, reply, tokens_request
 
 pytestmark = pytest.mark.anyio
-
-
-class GatedBackend(ArithmeticBackend):
-    """Waits before each decode until the test lets it go on."""
-
-    def __init__(self, limits: Limits = LIMITS) -> None:
-        super().__init__(MODEL.vocabulary, limits)
-        self.gate = threading.Semaphore(0)
-
-    @hookimpl
-    def decode(self, batch: DecodeBatch) -> DecodeOutput:
-        assert self.gate.acquire(timeout=30)
-        return super().decode(batch)
-
-
-def submissions(runtime: LocalRuntime) -> asyncio.Semaphore:
-    """Can be acquired once for each request that the engine was given."""
-    submit, given = runtime.engine.submit, asyncio.Semaphore(0)
-
-    def told(row: Row) -> None:
-        submit(row)
-        given.release()
-
-    runtime.engine.submit = told  # type: ignore[method-assign]
-    return given
 
 
 async def test_reply_follows_the_rule() -> None:

@@ -28,7 +28,7 @@ from support.arithmetic import ArithmeticBackend
 from support.serving import LIMITS, MODEL
 
 ROW = torch.tensor([0])
-PREFILL = PrefillBatch(PrefillShape(1, 3, 0), torch.tensor([[1, 500, 600]]), torch.tensor([3]), ROW, ROW, (None,))
+PREFILL = PrefillBatch(PrefillShape(1, 3), torch.tensor([[1, 500, 600]]), torch.tensor([3]), ROW, ROW, (None,))
 DECODE = DecodeBatch(DecodeShape(1, 64), torch.tensor([601]), torch.tensor([3]), torch.tensor([True]))
 
 
@@ -121,6 +121,19 @@ def test_optional_hooks_are_asked() -> None:
     assert hooks.capacity() == Capacity(2, 32)
     assert hooks.stats() == {"graphs": 3.0}
     assert hooks.stages(PREFILL)["tokens"] is PREFILL.tokens
+
+
+@pytest.mark.parametrize("answer", [[1.0], {"graphs": "three"}])
+def test_stats_that_are_no_numbers(answer: object) -> None:
+    """They would end up in the metrics."""
+
+    class Odd(OneRow):
+        @hookimpl
+        def stats(self) -> object:
+            return answer
+
+    with pytest.raises(BackendContractError, match=r"backend odd: stats answered a .*, not a mapping of names to num"):
+        hooks_of(Odd()).stats()
 
 
 def test_misspelt_hook_is_told() -> None:

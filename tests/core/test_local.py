@@ -104,7 +104,7 @@ async def test_request_that_just_fits_the_context() -> None:
         with pytest.raises(InvalidRequest) as caught:
             await reply(runtime, tokens_request([1, 500, 600], 62))
     assert caught.value.message == (
-        "`inputs` tokens + `max_new_tokens` must be <= 64. Given: 3 `inputs` tokens and 62 `max_new_tokens`"
+        "`inputs` tokens + `max_new_tokens` must be <= 64. Given: 3 `inputs` tokens and 62 `max_new_tokens`; ask for fewer"
     )
 
 
@@ -211,7 +211,7 @@ async def test_warmup_without_a_hook() -> None:
 
 async def test_warmup_that_fails_after_a_shape() -> None:
     """What was warmed is told, then the error; requests are served all the same."""
-    shape = WarmupProgress(1, 2, PrefillShape(1, 8, 0), 0.5)
+    shape = WarmupProgress(1, 2, PrefillShape(1, 8), 0.5)
 
     class Failing(ArithmeticBackend):
         @hookimpl

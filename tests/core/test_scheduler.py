@@ -88,6 +88,20 @@ def test_running_rows_step_between_prefills() -> None:
     assert [plan.step() for _ in range(4)] == ["prefill ab", "decode ab", "prefill cd", "decode abcd"]
 
 
+def test_prefill_tells_why_running_rows_wait_for_it() -> None:
+    """Nobody does at first; then as many newcomers come as run; then one that had to wait for two decode steps."""
+    budgets = Budgets(LARGE, LARGE, waiting_served_ratio=1.0, max_waiting_tokens=2)
+    plan = Fixture(slots=5, budgets=budgets)
+    told = []
+    for newcomers, decodes in (("ab", 0), ("cd", 1), ("e", 2)):
+        plan.add(newcomers)
+        assert [plan.step()[:6] for _ in range(decodes)] == ["decode"] * decodes
+        step = plan.scheduler.next_step(0)
+        assert isinstance(step, PrefillStep)
+        told.append(step.concat)
+    assert told == [None, "backpressure", "wait_exceeded"]
+
+
 def test_prefill_follows_prefill_when_nothing_runs() -> None:
     """Requests that end with their first token do not make the next ones wait."""
     plan = Fixture()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from runtime.batches import AnyShapes
 from runtime.budgets import Demand
 from runtime.errors import InvalidRequest
 from runtime.plugins import Hooks
@@ -13,6 +14,7 @@ from runtime.runtime import Candidate, Delta, SamplingParameters, StoppingParame
 from runtime.sampling.matcher import Matcher
 from runtime.sampling.stopping import StopRule
 from runtime.stepper import Stepper
+from runtime.telemetry.metrics import Metrics
 from support.arithmetic import EOS, ArithmeticBackend
 from support.serving import LIMITS, MODEL, TOKENIZER
 
@@ -51,7 +53,9 @@ def row(slot: int, top_n: int = 0, matcher: Matcher | None = None) -> Row:
 
 
 def stepper() -> Stepper:
-    return Stepper(Hooks("arithmetic", ArithmeticBackend(MODEL.vocabulary, LIMITS), MODEL, LIMITS), LIMITS)
+    metrics = Metrics(LIMITS.prefill_tokens, LIMITS.context, LIMITS.rows)
+    hooks = Hooks("arithmetic", ArithmeticBackend(MODEL.vocabulary, LIMITS), MODEL, LIMITS)
+    return Stepper(hooks, AnyShapes(LIMITS), metrics)
 
 
 def test_candidates_come_with_their_texts() -> None:

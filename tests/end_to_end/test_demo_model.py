@@ -23,6 +23,7 @@ def markdown(picture: dict[str, str]) -> str:
 
 
 @each_picture
+@pytest.mark.proves("POST /generate_stream")
 def test_request_of_the_guide(demo_server: Server, picture: dict[str, str]) -> None:
     """At most 16 events, numbered from 1; the last has the text that the tokens spell."""
     inputs = f"{markdown(picture)}What is this a picture of?\n\n"
@@ -35,6 +36,7 @@ def test_request_of_the_guide(demo_server: Server, picture: dict[str, str]) -> N
 
 
 @each_picture
+@pytest.mark.proves("POST /generate")
 def test_generate_answers_right(demo_server: Server, picture: dict[str, str]) -> None:
     """With the prompt in the form that the model was trained on."""
     body: dict[str, Any] = {

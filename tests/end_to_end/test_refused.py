@@ -82,6 +82,7 @@ def runtime_backends():
     assert line == told
 
 
+@pytest.mark.proves("--port")
 def test_taken_port(taken_port: int) -> None:
     """Of HTTP; the line names the flags."""
     line = refused_here(*SERVE, "--port", str(taken_port))
@@ -91,6 +92,7 @@ def test_taken_port(taken_port: int) -> None:
     )
 
 
+@pytest.mark.proves("--grpc-port")
 def test_taken_grpc_port(taken_port: int) -> None:
     """Of gRPC, whose library would add lines of its own."""
     line = refused(*SERVE, "--grpc-port", str(taken_port))

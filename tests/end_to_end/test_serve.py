@@ -45,6 +45,12 @@ def test_generate_stream(server: Server) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.proves(
+    "runtime.v1.Generation/Generate",
+    "runtime.v1.Generation/Tokenize",
+    "runtime.v1.Generation/Info",
+    "runtime.v1.Backend/Health",
+)
 async def test_grpc_through_both_processes(server: Server) -> None:
     """Tokens of the arithmetic backend's docstring, through the gateway's public port."""
     runtime = RemoteRuntime(server.grpc)
@@ -59,6 +65,7 @@ async def test_grpc_through_both_processes(server: Server) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.proves("grpc.health.v1.Health/Check")
 async def test_health_of_grpc(server: Server) -> None:
     """The standard health service answers for the server and for each service."""
     async with grpc.aio.insecure_channel(server.grpc) as channel:
@@ -97,3 +104,17 @@ def test_info(server: Server) -> None:
         info = http.get("/info").json()
     assert info["backend"] == "arithmetic"
     assert (info["max_input_tokens"], info["max_total_tokens"], info["max_batch_size"]) == (2047, 2048, 8)
+
+
+@pytest.mark.proves("GET /metrics", "runtime.v1.Generation/Metrics")
+def test_metrics(server: Server) -> None:
+    """The worker's, through both processes: a reply of 4 tokens is counted."""
+
+    def counts() -> list[float]:
+        with server.client() as http:
+            lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines())
+        return [float(lines[name]) for name in ("tgi_request_success", "tgi_request_generated_tokens_sum")]
+
+    before = counts()
+    server.events(body(4))
+    assert [after - then for after, then in zip(counts(), before, strict=True)] == [1, 4]

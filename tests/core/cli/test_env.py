@@ -14,7 +14,8 @@ from click.testing import CliRunner, Result
 from runtime import demo
 from runtime.cli import main
 from runtime.compatibility import DEVICE_VARIABLES, FOREIGN_FLAGS, ForeignFlag, known_variables
-from runtime.knobs import KNOBS
+from runtime.knobs import KNOBS, SHAPES
+from support.plugin import install_plugin, static_plugin
 
 GUIDE = [
     *("--max-input-tokens", "4096", "--max-batch-prefill-tokens", "16384"),
@@ -78,13 +79,25 @@ def test_sources() -> None:
 
 def test_command_of_the_guide(long_model: str) -> None:
     """Four sequences decode together; what it sets for a device is told to have no effect."""
-    result = run("--json", "--model-id", long_model, *GUIDE, environment=GUIDE_VARIABLES)
+    arguments = ["--json", "--model-id", long_model, "--backend", "cpu_reference", *GUIDE]
+    result = run(*arguments, environment=GUIDE_VARIABLES)
     shown = entries(result)
     assert (shown["max_batch_size"]["value"], shown["max_batch_size"]["source"]) == (4, "derived")
     assert shown["max_batch_prefill_tokens"]["value"] == 16384
     assert (shown["ignore_eos"]["value"], shown["ignore_eos"]["effective"]) == (True, True)
-    assert (shown["BATCH_BUCKET_SIZE"]["value"], shown["BATCH_BUCKET_SIZE"]["effective"]) == (1, False)
+    assert (shown["batch_bucket_size"]["value"], shown["batch_bucket_size"]["effective"]) == (1, False)
     assert {line.split()[1] for line in result.stderr.splitlines()} == DEVICE & GUIDE_VARIABLES.keys()
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_buckets_are_for_static_shapes(static: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other backend heeds none of these settings, and the reason is told."""
+    name = "boxes" if static else "bags"
+    monkeypatch.syspath_prepend(install_plugin(tmp_path, name, name, source=static_plugin(name, static)))
+    shown = entries(run("--json", "--model-id", "demo", "--backend", name))
+    for knob in SHAPES:
+        assert shown[knob.name]["effective"] is static
+        assert shown[knob.name]["reason"] == ("" if static else "backend bags takes batches of any shape")
 
 
 def test_without_a_model() -> None:
@@ -97,7 +110,7 @@ def test_what_has_no_effect() -> None:
     """With the reason."""
     shown = entries(run("--json", "--model-id", "demo", "--backend", "abacus"))
     ineffective = {name for name, entry in shown.items() if not entry["effective"]}
-    assert ineffective == {"revision", "huggingface_hub_cache", "backend", *DEVICE}
+    assert ineffective == {"revision", "huggingface_hub_cache", "backend", "otlp_service_name", *DEVICE}
     assert all(shown[name]["reason"] for name in ineffective)
 
 

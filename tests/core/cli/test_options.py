@@ -27,11 +27,15 @@ def test_help_tells_every_knob(command: str, readers: set[str]) -> None:
     text = CliRunner().invoke(main, [command, "--help"]).output
     told = [knob for knob in KNOBS if readers & set(knob.readers)]
     for knob in told:
-        default = f"default: {knob.default}" if knob.default else ""
+        shown = knob.flag.removeprefix("--") if knob.default is True else knob.default
+        default = f"default: {shown}" if shown else ""
         extra = "; ".join(filter(None, [f"env var: {knob.environment}", default, "required" * knob.required]))
         kind = KINDS.get(knob.type, "/ --no-" + knob.flag.removeprefix("--"))
+        kind = f"[{'|'.join(knob.choices)}]" if knob.choices else kind
         assert joined(f"{knob.flag} {kind} {knob.meaning} [{extra}]") in joined(text)
-    flags = re.findall(r"^  (--[a-z-]+)(?= (?:INTEGER|FLOAT|TEXT|/) )", text.replace("\n ", " \n "), re.MULTILINE)
+    flags = re.findall(
+        r"^  (--[a-z-]+)(?= (?:INTEGER|FLOAT|TEXT|\[[a-z|]+\]|/) )", text.replace("\n ", " \n "), re.MULTILINE
+    )
     assert flags == [knob.flag for knob in told]
 
 

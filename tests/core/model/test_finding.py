@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
-from runtime.model import find_model, finding, read_model
+from runtime.errors import ModelRefused
+from runtime.model import find_configs, find_model, finding, read_model
+from runtime.model.reader import read_configs
 from safetensors.torch import save
 from support.checkpoints import DEMO
 from support.hub_server import FILES, FIRST, MODEL_ID, SECOND, WEIGHTS, Find, HubServer, refused
@@ -64,6 +66,21 @@ def test_configs_come_before_weights(server: HubServer, find: Find) -> None:
     """The weights are the last file asked for."""
     find()
     assert server.files("GET").index(WEIGHTS) == len(server.files("GET")) - 1
+
+
+def test_configs_alone(server: HubServer, find: Find, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weight is fetched for them; of a model in the cache they are told without the hub."""
+    cache = str(tmp_path / "cache")
+    found = find_configs(MODEL_ID, None, cache)
+    assert replace(found, path=DEMO) == read_configs(DEMO) == find_configs(str(DEMO), None, None)
+    assert WEIGHTS not in server.files("GET")
+    with monkeypatch.context() as patch:
+        without_hub(patch)
+        with pytest.raises(ModelRefused, match="cannot be fetched"):
+            find_configs(MODEL_ID, None, cache)
+    find()
+    without_hub(monkeypatch)
+    assert find_configs(MODEL_ID, None, cache) == found
 
 
 def test_the_shards_of_the_index_are_fetched(server: HubServer, find: Find) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime.sampling.noise import uniform, wrapped
+from runtime.sampling.noise import uniform
 
 MASK = 2**64 - 1
 
 
 def mixed(state: int) -> int:
-    """SplitMix64's finaliser in unbounded integers: an independent oracle of the tensor arithmetic."""
+    """SplitMix64's finaliser in unbounded integers: an independent oracle of the wrapping arithmetic."""
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
     return state ^ (state >> 31)
@@ -22,7 +23,7 @@ def expected(seed: int, step: int) -> float:
 
 
 def draw(seeds: list[int], steps: list[int]) -> list[float]:
-    drawn: list[float] = uniform(torch.tensor([wrapped(seed) for seed in seeds]), torch.tensor(steps)).tolist()
+    drawn: list[float] = uniform(np.array(seeds, np.uint64), np.array(steps, np.uint64)).tolist()
     return drawn
 
 

@@ -12,8 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime.runtime import Grammar, GrammarKind, SamplingParameters
+from runtime.sampling.choices import NOT_A_NUMBER, Choices, Scored
 from runtime.sampling.grammar import GrammarCompiler
-from runtime.sampling.sampler import NOT_A_NUMBER, Choices, Sampler, Scored
+from runtime.sampling.sampler import Sampler
 from support.sampled import PlainRow, imagined_logits
 
 GREEDY = SamplingParameters()
@@ -117,22 +118,55 @@ def test_ties_among_candidates_go_to_the_lower_id() -> None:
     assert [id for id, _ in pick([[1.0, 2.0, 1.0, 1.0]], [PlainRow(top_n=3)]).top[0]] == [1, 0, 2]
 
 
-@pytest.mark.parametrize("rows", [1, 5])
-def test_results_come_over_in_one_copy(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ids, log-probabilities and candidates of all rows are read from the device once."""
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
+    """Grows with every reading of a tensor by the host."""
     read: list[torch.Size] = []
     to_list = torch.Tensor.tolist
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: read.append(tensor.shape) or to_list(tensor))
-    every = SamplingParameters(top_k=4, top_p=0.9, typical_p=0.9, repetition_penalty=2.0, watermark=True)
-    pick([[0.0, 1.0, 2.0, 3.0, 4.0]] * rows, [PlainRow(every, top_n=2) for _ in range(rows)])
-    assert len(read) == 1
+    return read
+
+
+EVERYTHING = [
+    GREEDY,
+    SamplingParameters(do_sample=True),
+    SamplingParameters(top_k=4, top_p=0.9, typical_p=0.9, repetition_penalty=2.0, watermark=True),
+    SamplingParameters(top_p=0.9),
+    SamplingParameters(typical_p=0.9),
+]
+
+
+@pytest.mark.parametrize("rows", [1, 10])
+def test_results_come_over_in_one_copy(rows: int, reads: list[torch.Size]) -> None:
+    """Ids, log-probabilities and candidates of all rows are read from the device once."""
+    logits = torch.arange(VOCABULARY).expand(rows, VOCABULARY) * 0.5
+    Sampler().choose([PlainRow(EVERYTHING[row % 5], top_n=2) for row in range(rows)], logits)
+    assert len(reads) == 1
+
+
+def test_flat_distribution_takes_a_second_look(reads: list[torch.Size]) -> None:
+    """Of 832 equal scores hundreds stay, so more are looked at: once, and for such rows only."""
+    steep = torch.arange(VOCABULARY) * 0.5
+    logits = torch.stack([steep, torch.zeros(VOCABULARY), torch.zeros(VOCABULARY)])
+    rows = [PlainRow(SamplingParameters(top_p=0.9), seed) for seed in range(3)]
+    chosen = Sampler().choose(rows, logits)
+    assert [size.numel() for size in reads] == [3 * 2, 2 * 2]
+    assert chosen.logprobs[1:] == pytest.approx([-math.log(0.9 * VOCABULARY)] * 2, abs=0.01)
+
+
+def test_ties_among_many_candidates_go_to_the_lower_id() -> None:
+    """Of 832 equal scores the first five are told, for greedy rows as for those that draw."""
+    rows = [PlainRow(GREEDY, top_n=5), PlainRow(SamplingParameters(top_k=2), top_n=5)]
+    for top in pick([[0.0] * VOCABULARY] * 2, rows).top:
+        assert [id for id, _ in top] == [0, 1, 2, 3, 4]
+        assert [logprob for _, logprob in top] == pytest.approx([-math.log(VOCABULARY)] * 5)
 
 
 PARAMETERS = st.builds(
     SamplingParameters,
     do_sample=st.booleans(),
     temperature=st.sampled_from([0.3, 1.0, 2.0]),
-    top_k=st.sampled_from([0, 1, 3, 40, 10_000]),
+    top_k=st.sampled_from([0, 1, 3, 40, 200, 600, 10_000]),
     top_p=st.sampled_from([0.4, 0.9, 1.0]),
     typical_p=st.sampled_from([0.4, 1.0]),
     repetition_penalty=st.sampled_from([1.0, 1.3]),
@@ -159,8 +193,9 @@ def fresh(wanted: tuple[SamplingParameters, int, Grammar | None, int], compiler:
 
 
 def advance(sampler: Sampler, rows: Sequence[PlainRow]) -> list[tuple[int, float, tuple[Scored, ...]]]:
-    """Do what the stepper does."""
-    chosen = sampler.choose(rows, torch.stack([imagined_logits(row, VOCABULARY) for row in rows]))
+    """Do what the stepper does; rows differ in how steep their distributions are."""
+    logits = [imagined_logits(row, VOCABULARY, spread=0.1 + row.seed % 5) for row in rows]
+    chosen = sampler.choose(rows, torch.stack(logits))
     for row, id in zip(rows, chosen.ids, strict=True):
         row.generated.append(id)
         if row.matcher is not None:

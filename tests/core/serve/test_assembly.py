@@ -253,6 +253,10 @@ LOADERS = {
         "fail(ValueError('bad\\n  weights'))",
         "backend raises could not load the model: ValueError: bad weights",
     ),
+    "refuses": (
+        "fail(BackendRefused('tensor a is missing'))",
+        "backend refuses could not load the model: tensor a is missing",
+    ),
     "exits": ("fail(SystemExit(7))", "backend exits could not load the model: SystemExit: 7"),
     "nothing": ("None", "backend nothing has no hook `prefill`; did you forget @hookimpl?"),
 }
@@ -267,6 +271,7 @@ async def test_backend_that_does_not_load(
     source = f"""
 from runtime import hookimpl
 from runtime.backend import Availability, BackendSpec
+from runtime.errors import BackendRefused
 
 def fail(error):
     raise error
