@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 VENV4 := .venv-transformers-4
 PORT ?= 3000
 
-.PHONY: help setup demo serve test test-transformers-4 check format protos docs clean
+.PHONY: help setup demo serve test test-transformers-4 check format protos docs bench-serving clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,11 +49,14 @@ format: setup  ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: setup  ## Generate core/runtime/v1 from protos/.
+protos: setup  ## Generate core/runtime/v1 and v3 from protos/.
 	$(BIN)/python tools/protos.py
 
-docs: setup  ## Generate the tables of docs/configuration.md.
+docs: setup  ## Generate the tables of docs/.
 	$(BIN)/python tools/docs.py
+
+bench-serving: setup  ## Measure the server against this machine's limits; some minutes, on an idle machine.
+	$(BIN)/python -m benchmarks.serving
 
 clean:  ## Remove environments and caches.
 	rm -rf $(VENV) $(VENV4) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
