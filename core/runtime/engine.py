@@ -19,9 +19,9 @@ from functools import partial
 from typing import TypeVar
 
 from runtime.backend import Capacity, Limits, ShapePlan
-from runtime.batches import AnyShapes, ShapeLookup, alike
+from runtime.batches import AnyShapes, ShapeLookup, alike, bucket_of
 from runtime.budgets import ANY_SHAPE, Budgets, Shapes
-from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError
+from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError, UnplannedShape
 from runtime.leases import Leases
 from runtime.plugins import Hooks
 from runtime.prefixes import Prefixes
@@ -30,7 +30,7 @@ from runtime.runtime import Health, Readiness
 from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
 from runtime.shapes import PlannedShapes
 from runtime.slots import SlotTable
-from runtime.stepper import Step, Stepper, is_final
+from runtime.stepper import Chosen, Step, Stepper, is_final
 from runtime.telemetry.metrics import Metrics
 
 Result = TypeVar("Result")
@@ -74,6 +74,8 @@ class Engine:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stopping = False
         self._rows: dict[int, Row] = {}
+        self._untold: Chosen | None = None
+        """The last step, while its texts are still to be told."""
         self._thread = threading.Thread(target=self._main, name="device", daemon=True)
         self.health = Health(Readiness.LOADING, "loading the model")
         self.loaded: Future[Capacity] = Future()
@@ -98,6 +100,18 @@ class Engine:
     def cancel(self, key: int) -> None:
         """Forget a row at the next step boundary; a row that ended meanwhile is no error."""
         self._inbox.put(lambda: self._remove(key))
+
+    def bucket(self, length: int, pictures: Sequence[slice]) -> int | None:
+        """Return as how many tokens a prompt would be computed; None before the model is loaded, or for one too long.
+
+        `pictures` says where the placeholders of each picture lie.
+        """
+        if not self.loaded.done() or self.loaded.exception() is not None:
+            return None
+        try:
+            return bucket_of(length, pictures, self._chunk, self._shapes)
+        except UnplannedShape:
+            return None
 
     def call(self, work: Callable[[Hooks, Leases], Result]) -> Future[Result]:
         """Run `work` on the device thread at the next step boundary."""
@@ -148,9 +162,11 @@ class Engine:
         self._metrics.rows.set(capacity.rows)
         self._metrics.batch_token_limit.set(budgets.total_tokens)
         self._shapes, admitted = self._planned(limits, budgets, capacity.resumes)
+        self._asynchronous = capacity.asynchronous
         self._chunk = self._prefill_chunk if capacity.resumes else None
         self._prefixes = Prefixes(enabled=self._reuse_prefixes and capacity.resumes)
         self._stepper = Stepper(self._hooks, self._shapes, self._metrics)
+        self._stepper.tell_backend()
         self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets, admitted, self._place)
         self._leases = Leases(
             self._hooks,
@@ -175,6 +191,8 @@ class Engine:
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
         now = self._clock()
+        if self._untold is not None and not self._scheduler.has_step(now):
+            self._tell_untold()
         waits = (self._leases.seconds_to_expiry, self._scheduler.seconds_to_reorder(now))
         timeout = min((seconds for seconds in waits if seconds is not None), default=None)
         try:
@@ -204,9 +222,11 @@ class Engine:
         row = self._rows[key]
         choice = self._prefixes.choose(row.symbols, free, whole=row.prompt_logprobs)
         row.begin(choice.offset, None if row.prompt_logprobs else self._chunk)
+        self._metrics.prefix_reused_tokens.inc(choice.offset)
         return choice.slot
 
     def _prefill(self, rows: Sequence[Row]) -> None:
+        self._tell_untold()
         for group in alike(rows, self._shapes):
             self._compute("prefill", group, partial(self._prefilled, group))
 
@@ -219,7 +239,26 @@ class Engine:
         return step
 
     def _decode(self, rows: list[Row]) -> None:
-        self._compute("decode", rows, lambda: self._stepper.decode(rows))
+        """Launch a step; on an asynchronous device tell the one before while it computes.
+
+        A row that turns out to have ended with its text is in the step launched already; that token is dropped.
+        """
+        try:
+            with self._metrics.step("decode"):
+                launched = self._stepper.launch(rows)
+                self._tell_untold()
+                self._untold = self._stepper.choose(launched)
+        except BackendError as error:
+            self._tell_untold()  # of the step before, when this one could not even be launched
+            self._fail(rows, error)
+        else:
+            if not self._asynchronous or self._untold.ends_some:
+                self._tell_untold()
+
+    def _tell_untold(self) -> None:
+        untold, self._untold = self._untold, None
+        if untold is not None:
+            self._finish(self._stepper.tell(untold))
 
     def _compute(self, method: str, rows: Sequence[Row], compute: Callable[[], Step]) -> None:
         try:
@@ -232,15 +271,17 @@ class Engine:
 
     def _finish(self, step: Step) -> None:
         with self._metrics.filter_duration.labels(step.method).time():
-            for row, outcome in step.outcomes:
+            outcomes = [(row, outcome) for row, outcome in step.outcomes if row.key in self._rows]
+            for row, outcome in outcomes:
                 if is_final(outcome):
                     self._remove(row.key, spoilt=isinstance(outcome, BackendError))
-        self._deliver(step.outcomes)
+        self._deliver(outcomes)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
-        for row in rows:
+        failed = [row for row in rows if row.key in self._rows]
+        for row in failed:
             self._remove(row.key, spoilt=True)
-        self._deliver([(row, error) for row in rows])
+        self._deliver([(row, error) for row in failed])
 
     def _add(self, row: Row, arrived: float) -> None:
         try:

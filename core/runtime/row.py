@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from runtime.backend import Images
 from runtime.budgets import Demand
+from runtime.cost import PromptCost
 from runtime.detokenize import TextStream
 from runtime.errors import RuntimeServiceError
 from runtime.parts import next_part, symbols_of
@@ -62,6 +63,10 @@ class Row:
     slot: int = -1
     part: slice = field(init=False)
     """The part of the prompt computed in this step, or in the last; what is before it was computed before."""
+    cached: int = field(default=0, init=False)
+    """Tokens of the prompt that its slot held before."""
+    bucket: int = field(default=0, init=False)
+    """Tokens computed for the prompt so far, padding included."""
     generated: list[int] = field(default_factory=list)
     _text: TextStream = field(init=False)
     _visible: list[str] = field(default_factory=list, init=False)
@@ -94,18 +99,28 @@ class Row:
 
     def begin(self, offset: int, longest: int | None) -> None:
         """Set the first part, behind `offset` tokens that the slot holds already."""
+        self.cached = offset
         self.part = next_part(offset, len(self.prompt), longest, self.pictures)
 
     def proceed(self, longest: int | None) -> None:
         """Set the next part."""
-        self.begin(self.part.stop, longest)
+        self.part = next_part(self.part.stop, len(self.prompt), longest, self.pictures)
 
-    def push(self, token: int, logprob: float, top: Sequence[Scored] = ()) -> Delta:
+    def take(self, token: int) -> None:
         """Append a chosen token; raises InvalidRequest when its grammar cannot be followed any more."""
         if self.matcher is not None:
             self.matcher.advance(token)
-        candidates = tuple([self._candidate(id, value) for id, value in top])
         self.generated.append(token)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the token taken last is the last for its id or its number; only its text may yet tell otherwise."""
+        return self.stop_rule.ends(self.generated[-1], len(self.generated))
+
+    def tell(self, logprob: float, top: Sequence[Scored] = ()) -> Delta:
+        """Return what the token taken last adds to the reply."""
+        token = self.generated[-1]
+        candidates = tuple([self._candidate(id, value) for id, value in top])
         text = self._text.push(token)
         is_special = self.vocabulary.is_special(token)
         if not is_special:
@@ -133,6 +148,7 @@ class Row:
             prompt_tokens=len(self.prompt),
             seed=self.seed if self.sampling.draws else None,
             timings=self.timings(time.monotonic()),
+            cost=PromptCost.of(len(self.prompt), self.images, self.pictures, self.bucket, self.cached),
         )
 
     def timings(self, now: float) -> Timings:

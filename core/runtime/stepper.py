@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -11,12 +11,12 @@ from typing import Any, Final
 import torch
 
 from runtime.backend import Placement, Prefix
-from runtime.batches import ShapeLookup, decode_batch, prefill_batch
-from runtime.errors import BackendContractError, BackendError, InvalidRequest
+from runtime.batches import ShapeLookup, computed_length, decode_batch, prefill_batch
+from runtime.errors import BackendContractError, BackendError, InvalidRequest, RuntimeServiceError
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
 from runtime.runtime import Delta
-from runtime.sampling.choices import NOT_A_NUMBER, Choices, Scored
+from runtime.sampling.choices import NOT_A_NUMBER, Choices
 from runtime.sampling.sampler import Sampler
 from runtime.telemetry.metrics import Metrics
 
@@ -43,6 +43,33 @@ class Step:
         return [row for row, outcome in self.outcomes if not is_final(outcome)]
 
 
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step the backend was given."""
+
+    hook: str
+    rows: tuple[Row, ...]
+    logits: torch.Tensor  # float [rows, vocabulary], device
+    forward_ns: int
+    """Time in the hook; on an asynchronous device that of the launch alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A step whose tokens are chosen and appended, but not told yet."""
+
+    launched: Launched
+    choices: Choices
+    failures: Mapping[int, RuntimeServiceError]
+    """By row key, of rows that got no token."""
+    choose_ns: int
+
+    @property
+    def ends_some(self) -> bool:
+        """Whether it is known already, without any text, that some row must not go on."""
+        return bool(self.failures) or any(row.has_ended for row in self.launched.rows)
+
+
 def is_final(outcome: Outcome) -> bool:
     """Whether nothing comes after this."""
     return isinstance(outcome, Exception) or outcome.completion is not None
@@ -66,11 +93,16 @@ class Stepper:
         encoded = self._encode_seconds() if has_pictures else None
         started = time.perf_counter_ns()
         output = self._hooks.prefill(batch)
+        forward_ns = time.perf_counter_ns() - started
+        for row in rows:
+            row.bucket += computed_length(row, batch.shape, self._shapes)
         whole = [index for index, row in enumerate(rows) if row.is_whole]
         logits = output.logits
         if len(whole) < len(logits):
             logits = logits.index_select(0, torch.tensor(whole, dtype=torch.int64).to(logits.device))
-        step = self._choose("prefill", [rows[index] for index in whole], logits, started)
+        launched = Launched("prefill", tuple(rows[index] for index in whole), logits, forward_ns)
+        step = self.tell(self.choose(launched))
+        self.tell_backend()
         if has_pictures:
             self._tell_picture_stages(step, encoded)
         return self._with_prompts(step, rows, output.prompt_logprobs), output.prefix
@@ -84,11 +116,44 @@ class Stepper:
 
     def decode(self, rows: Sequence[Row]) -> Step:
         """Advance placed rows by one token."""
+        return self.tell(self.choose(self.launch(rows)))
+
+    def launch(self, rows: Sequence[Row]) -> Launched:
+        """Have the backend advance placed rows; on an asynchronous device this returns before it is done."""
         batch = decode_batch(rows, self._shapes)
         started = time.perf_counter_ns()
         logits = self._hooks.decode(batch).logits
         slots = torch.tensor([row.slot for row in rows]).to(logits.device)
-        return self._choose("decode", rows, logits.index_select(0, slots), started)
+        return Launched("decode", tuple(rows), logits.index_select(0, slots), time.perf_counter_ns() - started)
+
+    def choose(self, launched: Launched) -> Chosen:
+        """Choose each row's token and append it; waits for the device."""
+        started = time.perf_counter_ns()
+        rows = launched.rows
+        choices = self._sampler.choose(rows, launched.logits) if rows else Choices([], [], [])
+        failures = {
+            row.key: failure
+            for row, token in zip(rows, choices.ids, strict=True)
+            if (failure := self._failure(launched.hook, row, token)) is not None
+        }
+        return Chosen(launched, choices, failures, time.perf_counter_ns() - started)
+
+    def tell(self, chosen: Chosen) -> Step:
+        """Find out what the chosen tokens add to the replies."""
+        started = time.perf_counter_ns()
+        hook, rows, choices = chosen.launched.hook, chosen.launched.rows, chosen.choices
+        outcomes = tuple(
+            (row, chosen.failures.get(row.key) or row.tell(logprob, top))
+            for row, logprob, top in zip(rows, choices.logprobs, choices.top, strict=True)
+        )
+        step = Step(hook, outcomes, chosen.launched.forward_ns, chosen.choose_ns + time.perf_counter_ns() - started)
+        self._metrics.forward_duration.labels(hook).observe(step.forward_ns / 1e9)
+        self._metrics.decode_duration.labels(hook).observe(step.decode_ns / 1e9)
+        return step
+
+    def tell_backend(self) -> None:
+        """Record what the backend counts: once it is loaded, and after each prefill."""
+        self._metrics.tell_backend(self._stats())
 
     def _with_prompts(self, step: Step, rows: Sequence[Row], logprobs: torch.Tensor | None) -> Step:
         """Add the prompt's log-probabilities to those of the prefilled `rows` that asked for them."""
@@ -113,26 +178,19 @@ class Stepper:
             stages.labels("encode").observe(encoded - encoded_before)
 
     def _encode_seconds(self) -> float | None:
+        return self._stats().get(ENCODE_SECONDS)
+
+    def _stats(self) -> Mapping[str, float]:
         with suppress(BackendError):  # the log has it; no request is lost for a measurement
-            return self._hooks.stats().get(ENCODE_SECONDS)
-        return None
+            return self._hooks.stats()
+        return {}
 
-    def _choose(self, hook: str, rows: Sequence[Row], logits: torch.Tensor, started: int) -> Step:
-        computed = time.perf_counter_ns()
-        chosen = self._sampler.choose(rows, logits) if rows else Choices([], [], [])
-        outcomes = tuple(
-            (row, self._outcome(hook, row, token, logprob, top))
-            for row, token, logprob, top in zip(rows, chosen.ids, chosen.logprobs, chosen.top, strict=True)
-        )
-        step = Step(hook, outcomes, computed - started, time.perf_counter_ns() - computed)
-        self._metrics.forward_duration.labels(hook).observe(step.forward_ns / 1e9)
-        self._metrics.decode_duration.labels(hook).observe(step.decode_ns / 1e9)
-        return step
-
-    def _outcome(self, hook: str, row: Row, token: int, logprob: float, top: Sequence[Scored]) -> Outcome:
+    def _failure(self, hook: str, row: Row, token: int) -> RuntimeServiceError | None:
+        """Append a token to its row; return why it cannot be, which is a matter of this row alone."""
         if token == NOT_A_NUMBER:
             return BackendContractError(f"backend {self._hooks.name}: {hook} answered logits that are not numbers")
         try:
-            return row.push(token, logprob, top)
-        except InvalidRequest as error:  # its grammar failed: a matter of this row alone
+            row.take(token)
+        except InvalidRequest as error:  # its grammar failed
             return error
+        return None

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from runtime.backend import DecoderGeometry, VisionGeometry
+from support.geometries import LLAVA, make_geometry
+
 from benchmarks.serving.bounds import (
     Machine,
     bound_of,
@@ -14,8 +17,6 @@ from benchmarks.serving.bounds import (
     step_bytes,
     tile_operations,
 )
-from runtime.backend import DecoderGeometry, VisionGeometry
-from support.geometries import LLAVA, make_geometry
 
 TOY = replace(
     LLAVA,

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.checkpoint.tokenizer import IMAGE_TOKEN, INVISIBLE, PAD_TOKEN, words
-from benchmarks.checkpoint.weights import HEAD
-from benchmarks.checkpoint.writer import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime.geometry import feature_count
 from runtime.model import read_model
 from runtime.prompt.tokenizer import Tokenizer
 from safetensors.torch import load_file
+
+from benchmarks.checkpoint.tokenizer import IMAGE_TOKEN, INVISIBLE, PAD_TOKEN, words
+from benchmarks.checkpoint.weights import HEAD
+from benchmarks.checkpoint.writer import checkpoint
 
 
 @pytest.fixture(scope="module")

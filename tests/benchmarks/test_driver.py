@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from benchmarks.serving.driver import DriverError, drive
-from benchmarks.serving.events import EventParser
 from hypothesis import given
 from hypothesis import strategies as st
+
+from benchmarks.serving.driver import DriverError, drive
+from benchmarks.serving.events import EventParser
 
 STREAM = b'data: {"a":1}\n\n:\n\ndata:{"b":2}\n\nevent: end\n\ndata: [DONE]\n\n'
 
@@ -22,7 +24,7 @@ def test_events_are_the_same_however_the_bytes_are_cut(cuts: list[int]) -> None:
     """Comments and other fields are passed over."""
     parser = EventParser()
     places = [0, *sorted(cuts), len(STREAM)]
-    found = [data for a, b in zip(places, places[1:], strict=False) for data in parser.feed(STREAM[a:b])]
+    found = [data for a, b in itertools.pairwise(places) for data in parser.feed(STREAM[a:b])]
     assert found == [b'{"a":1}', b'{"b":2}', b"[DONE]"]
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 import pytest
+
 from benchmarks.serving.figures import Figures, Reply, percentile
 from benchmarks.serving.workloads import WORKLOADS, Workload
 

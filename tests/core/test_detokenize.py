@@ -114,8 +114,8 @@ def test_bytes_that_are_no_character_do_not_hold_the_text_back() -> None:
 
 @given(st.binary(max_size=24))
 def test_any_bytes_are_told_soon(data: bytes) -> None:
-    """Whatever the bytes, at most three tokens are held back, and nothing raises."""
-    stream = TextStream(TOKENIZER)
+    """Whatever the bytes behind a text, at most three tokens are held back, and nothing raises."""
+    stream = TextStream(TOKENIZER, A)
     pieces = [stream.push(token) for token in byte_ids(data)]
     silent = 0
     for piece in pieces:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from runtime.backend import WarmupProgress
+from runtime.cost import ImageCost, PromptCost
 from runtime.runtime import (
     CachedBatch,
     Completion,
@@ -20,11 +21,14 @@ from runtime.runtime import (
     StepRequest,
     StepResult,
     Token,
+    Tokenization,
 )
 from support.serving import info
 
-TOKENS = [PromptToken(1, "<s>", True), PromptToken(7, "one", False, 0, 3), PromptToken(8, " two", False, 3, 7)]
+TOKENS = (PromptToken(1, "<s>", True), PromptToken(7, "one", False, 0, 3), PromptToken(8, " two", False, 3, 7))
 """What every prompt consists of."""
+COST = PromptCost(images=(ImageCost(5, 20), ImageCost(3, 12)), cached_tokens=4, bucket=64, padding=7)
+"""What every prompt takes."""
 
 
 class ScriptedRuntime:
@@ -67,11 +71,11 @@ class ScriptedRuntime:
             self._fail()
         return b"rows 4\n"
 
-    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
+    async def tokenize(self, request: GenerateRequest) -> Tokenization:
         self.requests.append(request)
         if self.script and isinstance(self.script[0], Exception):
             self._fail()
-        return TOKENS
+        return Tokenization(TOKENS, COST)
 
     async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
         self._fail()
@@ -120,4 +124,4 @@ def token(text: str, id: int = 7, special: bool = False) -> Token:
 
 def last(text: str, *tokens: Token, reason: FinishReason = FinishReason.LENGTH, seed: int | None = None) -> Delta:
     """The last event of a reply with this text, to a prompt of 5 tokens."""
-    return Delta(tokens, Completion(text, reason, generated_tokens=3, prompt_tokens=5, seed=seed))
+    return Delta(tokens, Completion(text, reason, generated_tokens=3, prompt_tokens=5, seed=seed, cost=COST))

@@ -95,8 +95,9 @@ async def arithmetic_runtime(
     prepare: Callable[[GenerateRequest], TokenPrompt] = prepare,
     budgets: Budgets | None = None,
     grammars: GrammarCompiler | None = None,
+    **engine: Any,
 ) -> AsyncIterator[LocalRuntime]:
-    """Serve an arithmetic backend; closes it at the end."""
+    """Serve an arithmetic backend; closes it at the end. `engine`: what `LocalRuntime` hands to the engine as it is."""
     served = backend or ArithmeticBackend(MODEL.vocabulary, limits)
     runtime = LocalRuntime(
         load=lambda: Hooks("arithmetic", served, MODEL, limits),
@@ -108,6 +109,7 @@ async def arithmetic_runtime(
         lease_idle_seconds=lease_idle_seconds,
         budgets=budgets,
         grammars=grammars,
+        **engine,
     )
     try:
         await asyncio.wrap_future(runtime.engine.loaded)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
-WIDTHS = (64, 256)
+WIDTHS: Final = (64, 256)
 """How many ids are looked at first, and then; after that the whole vocabulary is sorted.
 
 Fixed, so that a row's numbers are the same to the bit whatever its neighbours want.

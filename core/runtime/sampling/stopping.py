@@ -36,6 +36,10 @@ class StopRule:
             return FinishReason.EOS_TOKEN
         return FinishReason.STOP_SEQUENCE if self._found(text) else None
 
+    def ends(self, token: int, count: int) -> bool:
+        """Tell whether a reply ends with its token number `count` whatever its text."""
+        return count >= self.max_new_tokens or token in self.eos_ids
+
     def _found(self, text: str) -> bool:
         """Look for a stop text that ends in the new text; only as much of the old is kept as one could reach into."""
         if not self.stop or not text:

@@ -90,15 +90,14 @@ class StaticBackend:
 
         Progress starts again from the first shape then. Raises BackendRefused when it does not suffice for any.
         """
-        if self._pictures is not None:
-            self._pictures.reserve(max((shape.rows * shape.length for shape in plan.prefill), default=0))
         self._slots = planned_slots(plan, self._slots)
-        while self._slots and (shape := self._too_large(plan, progress)) is not None:
-            self._step_back(shape, fewer_slots(plan, self._slots))
+        while self._slots and (what := self._too_large(plan, progress)) is not None:
+            self._step_back(what, fewer_slots(plan, self._slots))
         if not self._slots:
+            fewest = min((shape.rows for shape in plan.decode), default=1)
             raise BackendRefused(
-                f"the memory does not suffice for the model and {min(shape.rows for shape in plan.decode)} rows of "
-                f"{self._limits.context} tokens; lower --max-total-tokens or --max-batch-prefill-tokens"
+                f"the memory does not suffice for the model and {fewest} rows of {self._limits.context} tokens; "
+                "lower --max-total-tokens or --max-batch-prefill-tokens"
             )
         self._graphs.seal()
 
@@ -129,7 +128,7 @@ class StaticBackend:
 
     @hookimpl
     def capacity(self) -> Capacity:
-        return Capacity(rows=self._slots, context=self._limits.context)
+        return Capacity(rows=self._slots, context=self._limits.context, resumes=True)
 
     @hookimpl
     def stats(self) -> Mapping[str, float]:
@@ -176,23 +175,32 @@ class StaticBackend:
         hidden = decoder.forward(decoder.embed(tokens), positions, DecodeStep(shape.rows, shape.context, places, mask))
         return (decoder.logits(hidden),)
 
-    def _too_large(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> Shape | None:
+    def _too_large(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> Shape | str | None:
         """Warm the shapes of a plan; return the first that the memory does not suffice for."""
+        pictures = self._pictures
+        if pictures is not None:
+            tokens = max((shape.rows * shape.length for shape in plan.prefill), default=0)
+            if not self._fits(lambda: pictures.reserve(tokens)):
+                return f"a buffer for the pictures of {tokens} tokens"
         shapes = largest_first(plan, self._slots)
         for done, shape in enumerate(shapes, start=1):
             started = time.perf_counter()
-            try:
-                self._warm(shape)
-                self._device.synchronise()
-            except RuntimeError as error:
-                if not self._device.ran_out(error):
-                    raise
-                return shape
-            memory = self._device.memory()
-            if memory is not None and memory.free <= 0:
+            if not self._fits(partial(self._warm, shape)):
                 return shape
             progress(WarmupProgress(done, len(shapes), shape, time.perf_counter() - started))
         return None
+
+    def _fits(self, work: Callable[[], None]) -> bool:
+        """Do something that takes memory; tell whether it sufficed."""
+        try:
+            work()
+            self._device.synchronise()
+        except RuntimeError as error:
+            if not self._device.ran_out(error):
+                raise
+            return False
+        memory = self._device.memory()
+        return memory is None or memory.free > 0
 
     def _warm(self, shape: Shape) -> None:
         if isinstance(shape, PrefillShape):
@@ -202,10 +210,10 @@ class StaticBackend:
         elif self._pictures is not None:
             self._pictures.warm(shape)
 
-    def _step_back(self, shape: Shape, slots: int) -> None:
+    def _step_back(self, what: Shape | str, slots: int) -> None:
         """Begin again with fewer slots, 0 for none."""
         log.warning(
-            "%s does not fit beside %s; going on with %s", shape, self._arithmetic(self._slots), self._arithmetic(slots)
+            "%s does not fit beside %s; going on with %s", what, self._arithmetic(self._slots), self._arithmetic(slots)
         )
         self._slots = slots
         self._graphs.clear()  # they hold the addresses of the cache

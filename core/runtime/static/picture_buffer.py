@@ -49,7 +49,8 @@ class PictureBuffer:
 
     def reserve(self, tokens: int) -> None:
         """Make room for prefills of so many tokens, padding included; before any graph is made."""
-        self._vectors = self._vectors.new_zeros(tokens + 1, self._vectors.shape[1])
+        if tokens != self.tokens:
+            self._vectors = self._vectors.new_zeros(tokens + 1, self._vectors.shape[1])
 
     def merged(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Put the vectors of pictures in the place of placeholders': hidden [tokens, hidden], tokens int64 [tokens]."""

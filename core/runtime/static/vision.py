@@ -19,7 +19,7 @@ from runtime.static.weights import Weights
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
     """CLIP's approximation of GELU."""
-    return x * torch.sigmoid(1.702 * x)
+    return (1.702 * x).sigmoid_().mul_(x)
 
 
 ACTIVATIONS: Final[Mapping[str, Callable[[torch.Tensor], torch.Tensor]]] = {

@@ -61,6 +61,7 @@ def best_dtype() -> str:
 def load(model: ModelSpec, limits: Limits) -> Backend:
     """Load the weights; call on the thread that will compute. Raises BackendRefused."""
     from runtime_torch.cpu import Cpu
+    from runtime_torch.memory import keep_freed_memory
     from runtime_torch.threads import settle_threads
 
     options = limits.options
@@ -68,4 +69,5 @@ def load(model: ModelSpec, limits: Limits) -> Backend:
     assert threads is None or isinstance(threads, int)
     assert isinstance(cache, int)
     settle_threads(threads)
+    keep_freed_memory()
     return Cpu(model, limits, getattr(torch, str(options["dtype"] or best_dtype())), cache)

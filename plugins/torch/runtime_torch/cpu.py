@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -37,6 +38,7 @@ class Cpu:
         self._dtype = dtype
         self._vocabulary = model.vocabulary
         self._image_token = model.image_token_id
+        self._encode_seconds = 0.0
         attention = RaggedAttention(
             model.layers, limits.rows, limits.context, model.kv_heads, model.decoder.head_dim, dtype
         )
@@ -93,6 +95,7 @@ class Cpu:
             "image_cache_misses": cache.misses,
             "image_cache_bytes": cache.bytes,
             "encoded_tiles": self._model.encoded_tiles,
+            "image_encode_seconds": self._encode_seconds,
         }
 
     def _steps(self, batch: PrefillBatch) -> Iterator[tuple[list[int], PrefillStep]]:
@@ -117,14 +120,12 @@ class Cpu:
     def _embedded(self, tokens: torch.Tensor, rows: list[int], batch: PrefillBatch) -> torch.Tensor:
         """Return the vectors of tokens, those of pictures in the place of their placeholders."""
         hidden = self._model.decoder.embed(tokens)
-        features = [
-            picture
-            for row in rows
-            if (images := batch.images[row]) is not None
-            for picture in self._model.pictures(images)
-        ]
-        if features:
+        images = [of_row for row in rows if (of_row := batch.images[row]) is not None]
+        if images:
+            started = time.perf_counter()
+            features = [picture for of_row in images for picture in self._model.pictures(of_row)]
             hidden[tokens == self._image_token] = torch.cat(features)
+            self._encode_seconds += time.perf_counter() - started
         return hidden
 
     def _logprobs(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

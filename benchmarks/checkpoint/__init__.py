@@ -1,0 +1,1 @@
+"""LLaVA-NeXT-Mistral checkpoints of random weights, in the form of the hub: for speed, never for answers."""
