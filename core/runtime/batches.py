@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import torch
 
 from runtime.backend import DecodeBatch, DecodeShape, Limits, PrefillBatch, PrefillShape
-from runtime.parts import images_within
+from runtime.parts import images_within, next_part
 from runtime.row import Row
 
 NO_SLOT: Final = -1
@@ -22,6 +22,11 @@ class ShapeLookup(Protocol):
         """How many prompts may be continued together."""
         ...
 
+    @property
+    def pads(self) -> bool:
+        """Whether each row of a prefill is computed to the length of its shape."""
+        ...
+
     def prefill_for(self, rows: int, longest: int, offset: int = 0) -> PrefillShape: ...
 
     def decode_for(self, rows: int, context: int) -> DecodeShape: ...
@@ -29,6 +34,8 @@ class ShapeLookup(Protocol):
 
 class AnyShapes:
     """For a backend that takes any shape: prefills come as they are, decode steps over all slots."""
+
+    pads = False
 
     def __init__(self, limits: Limits) -> None:
         self._decode = DecodeShape(limits.rows, limits.context)
@@ -59,6 +66,25 @@ def prefill_batch(rows: Sequence[Row], shapes: ShapeLookup) -> PrefillBatch:
         images=(*(images_within(row.images, row.pictures, row.part) for row in rows), *[None] * padding),
         prompt_logprobs=any(row.prompt_logprobs for row in rows),
     )
+
+
+def computed_length(row: Row, shape: PrefillShape, shapes: ShapeLookup) -> int:
+    """Return as how many tokens a row's part is computed in a prefill of this shape."""
+    tokens: int = row.part.stop - row.part.start
+    return shape.length if shapes.pads else tokens
+
+
+def bucket_of(length: int, pictures: Sequence[slice], longest_part: int | None, shapes: ShapeLookup) -> int:
+    """Return as how many tokens a prompt is computed alone and from its start, in parts of at most `longest_part`.
+
+    Raises UnplannedShape for a prompt that no shape holds.
+    """
+    computed = stop = 0
+    while stop < length:
+        part = next_part(stop, length, longest_part, pictures)
+        computed += shapes.prefill_for(1, part.stop - part.start, part.start).length
+        stop = part.stop
+    return computed
 
 
 def alike(rows: Sequence[Row], shapes: ShapeLookup) -> Iterator[list[Row]]:

@@ -6,7 +6,7 @@ Sources: the launcher's flags of TGI 2.3.1 to 3.3, and the table of variables in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,7 +71,6 @@ FOREIGN_FLAGS: Final = (
     ForeignFlag("--rope-factor", "positions are scaled as config.json says", refused=True),
     ForeignFlag("--tokenizer-config-path", "the model's own tokenizer_config.json is used", refused=True),
     ForeignFlag("--trust-remote-code", "code of models is never run", takes_value=False, refused=True),
-    ForeignFlag("--dtype", "weights are served in the dtype of the checkpoint"),
     ForeignFlag("--cuda-graphs", NO_GRAPHS),
     ForeignFlag("--cuda-memory-fraction", "the backend decides on its memory"),
     ForeignFlag("--disable-custom-kernels", NO_KERNEL, takes_value=False),
@@ -96,7 +95,7 @@ FOREIGN_FLAGS: Final = (
 FOREIGN_VARIABLES: Final = {
     "BASE_IMAGE_TOKENS": "prompts of text get buckets of their own length; see --pad-sequence-to-multiple-of",
     "QUANT_CONFIG": "weights are served as the checkpoint has them",
-    "USE_PREFIX_CACHING": "no prefixes are kept",
+    "USE_PREFIX_CACHING": "see --prefix-reuse",
     "ATTENTION": NO_KERNEL,
     "LOG_LEVEL": "everything from INFO on is logged",
     "DUMP_STACK": "errors never hold a stack",
@@ -122,8 +121,8 @@ KNOWN_TO_OTHERS: Final = (
 WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-def warnings_of(environment: Mapping[str, str]) -> list[str]:
-    """Return a line for each variable that looks meant for us and has no effect.
+def warnings_of(environment: Mapping[str, str], declared: Set[str] = frozenset()) -> list[str]:
+    """Return a line for each variable that looks meant for us and has no effect; those of backends are `declared`.
 
     Raises StartupError for a device variable of a wrong value. Flags' twins are read with the flags.
     """
@@ -135,7 +134,7 @@ def warnings_of(environment: Mapping[str, str]) -> list[str]:
     for name, reason in FOREIGN_VARIABLES.items():
         if environment.get(name):
             lines.append(f"{name} has no effect: {reason}")
-    known = frozenset(known_variables())
+    known = declared | frozenset(known_variables())
     for name in sorted(environment.keys() - known):
         near = next((other for other in sorted(known) if _is_near(name, other)), None)
         if near is not None:

@@ -14,29 +14,26 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from runtime.backend import Capacity, Limits, ShapePlan
-from runtime.batches import AnyShapes, ShapeLookup, alike, bucket_of
-from runtime.budgets import ANY_SHAPE, Budgets, Shapes
-from runtime.errors import BackendError, InvalidRequest, NotReady, RuntimeServiceError, UnplannedShape
+from runtime.backend import Capacity, WarmupProgress
+from runtime.batches import alike, bucket_of
+from runtime.budgets import Budgets
+from runtime.errors import BackendError, BackendRefused, InvalidRequest, NotReady, RuntimeServiceError, UnplannedShape
 from runtime.leases import Leases
 from runtime.plugins import Hooks
 from runtime.prefixes import Prefixes
+from runtime.preparation import Interrupted, Planner, Preparation, Prepared
 from runtime.row import Outcome, Row
 from runtime.runtime import Health, Readiness
 from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
-from runtime.shapes import PlannedShapes
 from runtime.slots import SlotTable
 from runtime.stepper import Chosen, Step, Stepper, is_final
 from runtime.telemetry.metrics import Metrics
 
 Result = TypeVar("Result")
 Deliver = Callable[[Sequence[tuple[Row, Outcome]]], None]
-Planner = Callable[[Limits, Budgets, bool], ShapePlan]
-"""Limits, budgets, and whether the backend resumes -> every shape it will see."""
 
 log = logging.getLogger(__name__)
 
@@ -55,20 +52,19 @@ class Engine:
         plan: Planner | None = None,
         reuse_prefixes: bool = False,
         prefill_chunk: int | None = None,
+        warm_up: bool = True,
     ) -> None:
         """`load` and `deliver` are called on the device thread; `deliver` must not block.
 
         Without `budgets` only the slots limit what runs together. With a `plan` every batch is padded to one of its
-        shapes. `reuse_prefixes` and `prefill_chunk`, the most tokens of a prompt that are computed at once, need a
-        backend that resumes.
+        shapes, and with `warm_up` all of them are warmed first. `reuse_prefixes` and `prefill_chunk`, the most tokens
+        of a prompt that are computed at once, need a backend that resumes.
         """
-        self._load = load
+        self.preparation = Preparation(load, budgets, plan, warm_up, metrics, clock, self._tell_health)
         self._deliver = deliver
         self._lease_idle_seconds = lease_idle_seconds
         self._metrics = metrics
         self._clock = clock
-        self._budgets = budgets
-        self._plan = plan
         self._reuse_prefixes = reuse_prefixes
         self._prefill_chunk = prefill_chunk
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -79,16 +75,17 @@ class Engine:
         self._thread = threading.Thread(target=self._main, name="device", daemon=True)
         self.health = Health(Readiness.LOADING, "loading the model")
         self.loaded: Future[Capacity] = Future()
-        """What the backend affords, when the model is loaded; or the reason why it is not."""
+        """What the backend affords, when it can serve; or the reason why it cannot. Cancelled by `stop`."""
         self.ended: Future[None] = Future()
         """Resolved when the device thread ends after loading; nothing is served from then on."""
 
     def start(self) -> None:
-        """Load the model and begin to serve."""
+        """Load the model, warm it up and begin to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step at work; rows still running get an error."""
+        """End after the step at work, or the shape that is being warmed; rows still running get an error."""
+        self.preparation.interrupt()
         self._inbox.put(self._stop)
         self._thread.join()
 
@@ -102,11 +99,11 @@ class Engine:
         self._inbox.put(lambda: self._remove(key))
 
     def bucket(self, length: int, pictures: Sequence[slice]) -> int | None:
-        """Return as how many tokens a prompt would be computed; None before the model is loaded, or for one too long.
+        """Return as how many tokens a prompt would be computed; None while nothing is served, or for one too long.
 
         `pictures` says where the placeholders of each picture lie.
         """
-        if not self.loaded.done() or self.loaded.exception() is not None:
+        if self.health.readiness is not Readiness.READY:
             return None
         try:
             return bucket_of(length, pictures, self._chunk, self._shapes)
@@ -115,12 +112,22 @@ class Engine:
 
     def call(self, work: Callable[[Hooks, Leases], Result]) -> Future[Result]:
         """Run `work` on the device thread at the next step boundary."""
+        return self._ordered(lambda: work(self._hooks, self._leases))
+
+    def warm_up(self, tell: Callable[[WarmupProgress], None]) -> Future[None]:
+        """Run the warm-up once more at the next step boundary; `tell` is called on the device thread.
+
+        Rows are lost when the backend affords fewer of them after it.
+        """
+        return self._ordered(lambda: self._warm_again(tell))
+
+    def _ordered(self, work: Callable[[], Result]) -> Future[Result]:
         future: Future[Result] = Future()
 
         def run() -> None:
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(work(self._hooks, self._leases))
+                    future.set_result(work())
                 except Exception as error:
                     future.set_exception(error)
 
@@ -129,7 +136,13 @@ class Engine:
 
     def _main(self) -> None:
         try:
-            self._start_serving()
+            self._serve(self.preparation.run())
+            self.health = Health(Readiness.READY)
+            self.loaded.set_result(self.prepared.capacity)
+        except Interrupted as error:
+            self.health = Health(Readiness.FAILED, error.message)
+            self.loaded.cancel()  # who stops the server does not ask why it is not ready
+            return
         except Exception as error:
             self.health = Health(Readiness.FAILED, str(error))
             self.loaded.set_exception(error)
@@ -153,21 +166,22 @@ class Engine:
         self._deliver([(row, error) for row in rows])
         self.ended.set_result(None)
 
-    def _start_serving(self) -> None:
-        self._hooks = self._load()
-        capacity = self._hooks.capacity()
-        limits = replace(self._hooks.limits, rows=capacity.rows, context=capacity.context)
-        budgets = self._budgets or Budgets.of(limits)
+    def _serve(self, prepared: Prepared) -> None:
+        """Begin with empty slots."""
+        self.prepared = prepared
+        capacity, budgets = prepared.capacity, prepared.budgets
+        self._hooks, self._shapes = prepared.hooks, prepared.shapes
         self._slots = slots = SlotTable(capacity.rows, budgets.total_tokens)
         self._metrics.rows.set(capacity.rows)
         self._metrics.batch_token_limit.set(budgets.total_tokens)
-        self._shapes, admitted = self._planned(limits, budgets, capacity.resumes)
         self._asynchronous = capacity.asynchronous
         self._chunk = self._prefill_chunk if capacity.resumes else None
         self._prefixes = Prefixes(enabled=self._reuse_prefixes and capacity.resumes)
         self._stepper = Stepper(self._hooks, self._shapes, self._metrics)
         self._stepper.tell_backend()
-        self._scheduler: Scheduler[int] = Scheduler(slots, limits.prefill_rows, budgets, admitted, self._place)
+        self._scheduler: Scheduler[int] = Scheduler(
+            slots, prepared.limits.prefill_rows, budgets, prepared.admitted, self._place
+        )
         self._leases = Leases(
             self._hooks,
             self._stepper,
@@ -177,16 +191,24 @@ class Engine:
             self._lease_idle_seconds,
             self._clock,
             self._metrics,
+            prepared.admitted,
         )
-        self.health = Health(Readiness.READY)
-        self.loaded.set_result(capacity)
 
-    def _planned(self, limits: Limits, budgets: Budgets, resumes: bool) -> tuple[ShapeLookup, Shapes]:
-        """Return the shapes batches are padded to, and what the scheduler asks them."""
-        if self._plan is None:
-            return AnyShapes(limits), ANY_SHAPE
-        planned = PlannedShapes(self._plan(limits, budgets, resumes))
-        return planned, planned
+    def _warm_again(self, tell: Callable[[WarmupProgress], None]) -> None:
+        self._tell_untold()
+        try:
+            prepared = self.preparation.warm(self.prepared, tell)
+        except BackendRefused:  # it cannot serve what it did before
+            self._stopping = True
+            raise
+        if prepared is not self.prepared:
+            lost, self._rows = list(self._rows.values()), {}
+            error = NotReady("the rows were given up, for there is room for fewer after the warm-up; try again")
+            self._deliver([(row, error) for row in lost])
+            self._serve(prepared)
+
+    def _tell_health(self, health: Health) -> None:
+        self.health = health
 
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
@@ -274,13 +296,17 @@ class Engine:
             outcomes = [(row, outcome) for row, outcome in step.outcomes if row.key in self._rows]
             for row, outcome in outcomes:
                 if is_final(outcome):
-                    self._remove(row.key, spoilt=isinstance(outcome, BackendError))
+                    self._remove(row.key)
+                if isinstance(outcome, BackendError):
+                    self._prefixes.forget(row.slot)
         self._deliver(outcomes)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
         failed = [row for row in rows if row.key in self._rows]
         for row in failed:
-            self._remove(row.key, spoilt=True)
+            self._remove(row.key)
+        for row in rows:  # also of those that ended just before: who knows what the step wrote
+            self._prefixes.forget(row.slot)
         self._deliver([(row, error) for row in failed])
 
     def _add(self, row: Row, arrived: float) -> None:
@@ -291,13 +317,13 @@ class Engine:
         else:
             self._rows[row.key] = row
 
-    def _remove(self, key: int, spoilt: bool = False) -> None:
-        """Forget a row; what its slot holds may be used again unless it is `spoilt`."""
+    def _remove(self, key: int) -> None:
+        """Forget a row, but not what its slot holds."""
         row = self._rows.pop(key, None)
         slot = self._scheduler.remove(key)
         if slot is not None:
             self._hooks.release([slot])
-            if row is not None and not spoilt:
+            if row is not None:
                 self._prefixes.keep(slot, row.held)
 
     def _tell_rows(self) -> None:

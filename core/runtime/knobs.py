@@ -52,6 +52,9 @@ WORKER: Final[tuple[Reader, ...]] = ("worker",)
 
 PORTS: Final = 2**16 - 1
 
+AUTO: Final = "auto"
+"""The backend that is preferred on this machine."""
+
 MODEL: Final = (
     Knob(
         "model_id",
@@ -76,7 +79,7 @@ MODEL: Final = (
         "backend",
         "RUNTIME_BACKEND",
         str,
-        "auto",
+        AUTO,
         "Backend; see `runtime backends`. `auto` takes the best that this machine can run.",
         WORKER,
     ),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runtime.backend import Prefix
-from runtime.budgets import Budgets
+from runtime.budgets import ANY_SHAPE, Budgets, Shapes
 from runtime.errors import BackendError, InvalidRequest, Overloaded, RuntimeServiceError, UnknownBatch
 from runtime.plugins import Hooks
 from runtime.prefixes import Prefixes
@@ -60,6 +60,7 @@ class Leases:
         idle_seconds: float,
         clock: Callable[[], float],
         metrics: Metrics,
+        shapes: Shapes = ANY_SHAPE,
     ) -> None:
         self._hooks = hooks
         self._stepper = stepper
@@ -69,6 +70,7 @@ class Leases:
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._metrics = metrics
+        self._shapes = shapes
         self._ids = itertools.count(1)
         self._batches: dict[int, LeasedBatch] = {}
 
@@ -157,6 +159,11 @@ class Leases:
         if (cost := self._budgets.prefill_cost(len(rows), max(lengths), sum(lengths))) > self._budgets.prefill_tokens:
             raise InvalidRequest(
                 f"`batch.requests` costs {cost} tokens; one prefill takes {self._budgets.prefill_tokens}: send fewer"
+            )
+        if not self._shapes.fits(len(rows), max(lengths)):
+            raise InvalidRequest(
+                f"`batch.requests` holds {len(rows)} prompts of up to {max(lengths)} tokens; padded to a shape, one "
+                "prefill takes fewer: send fewer"
             )
         if total > slots.tokens:
             raise InvalidRequest(

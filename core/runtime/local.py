@@ -7,19 +7,21 @@ import itertools
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
-from runtime.backend import Images, ShapePlan, WarmupProgress
+from runtime.backend import Images, WarmupProgress
 from runtime.budgets import Budgets, Demand
-from runtime.engine import Engine, Planner
+from runtime.cost import PromptCost
+from runtime.engine import Engine
 from runtime.errors import ContextExceeded, InvalidRequest, NotReady, Overloaded
 from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
 from runtime.plugins import Hooks
+from runtime.preparation import Planner
 from runtime.prompt_tokens import prompt_tokens
 from runtime.row import Outcome, Row
 from runtime.runtime import (
@@ -29,10 +31,10 @@ from runtime.runtime import (
     Grammar,
     Health,
     Info,
-    PromptToken,
     Readiness,
     StepRequest,
     StepResult,
+    Tokenization,
 )
 from runtime.sampling.grammar import GrammarCompiler
 from runtime.sampling.matcher import Matcher
@@ -82,6 +84,7 @@ class LocalRuntime:
         plan: Planner | None = None,
         reuse_prefixes: bool = False,
         prefill_chunk: int | None = None,
+        warm_up: bool = True,
     ) -> None:
         """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
 
@@ -109,6 +112,7 @@ class LocalRuntime:
             plan=plan,
             reuse_prefixes=reuse_prefixes,
             prefill_chunk=prefill_chunk,
+            warm_up=warm_up,
         )
         self.engine.start()
 
@@ -132,17 +136,26 @@ class LocalRuntime:
             finally:
                 self.engine.cancel(row.key)
 
-    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
-        """Return the prompt's tokens."""
+    async def tokenize(self, request: GenerateRequest) -> Tokenization:
+        """Return the prompt's tokens, and what they would cost."""
         with self._admission():
             prompt = await self._prepared(request)
-        return prompt_tokens(prompt.tokens, self._vocabulary, request)
+        length = len(prompt.tokens)
+        cost = PromptCost.of(length, prompt.images, prompt.places, self.engine.bucket(length, prompt.places))
+        return Tokenization(prompt_tokens(prompt.tokens, self._vocabulary, request), cost)
 
     async def info(self) -> Info:
-        """Tell what is served; once the backend is loaded, what it affords."""
+        """Tell what is served and how far the warm-up is; once it is ready, what the backend affords."""
+        info = replace(self._info, details={**self._info.details, **self.engine.preparation.facts})
         if self.engine.health.readiness is not Readiness.READY:
-            return self._info
-        return replace(self._info, max_batch_size=self.engine.loaded.result().rows, max_total_tokens=self._context)
+            return info
+        prepared = self.engine.prepared
+        return replace(
+            info,
+            max_batch_size=prepared.capacity.rows,
+            max_total_tokens=self._context,
+            max_batch_total_tokens=prepared.budgets.total_tokens,
+        )
 
     async def metrics(self) -> bytes:
         """Return the metrics in Prometheus' text format."""
@@ -153,14 +166,13 @@ class LocalRuntime:
         return self.engine.health
 
     async def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
-        """Run the warm-up hook between the steps of normal traffic."""
-        self._check_ready()
+        """Run the warm-up hook between two steps of normal traffic, with the plan of all shapes."""
         events: asyncio.Queue[WarmupProgress | None] = asyncio.Queue()
 
-        def tell(progress: WarmupProgress | None) -> None:
+        def tell(progress: WarmupProgress) -> None:
             self._loop.call_soon_threadsafe(events.put_nowait, progress)
 
-        warmed = self._on_device(lambda hooks, _leases: hooks.warmup(ShapePlan(), tell))
+        warmed = self._ordered(lambda: self.engine.warm_up(tell))
         warmed.add_done_callback(lambda _future: events.put_nowait(None))
         while (progress := await events.get()) is not None:
             yield progress
@@ -266,7 +278,7 @@ class LocalRuntime:
     @property
     def _context(self) -> int:
         """Tokens of prompt and reply together: the operator's limit, or less when the backend affords less."""
-        return min(self._info.max_total_tokens, self.engine.loaded.result().context)
+        return min(self._info.max_total_tokens, self.engine.prepared.capacity.context)
 
     def _check_ready(self) -> None:
         health = self.engine.health
@@ -274,8 +286,12 @@ class LocalRuntime:
             raise NotReady(f"the model is not served now: {health.message}")
 
     def _on_device(self, work: Callable[[Hooks, Leases], Result]) -> asyncio.Future[Result]:
-        future = self.engine.call(work)
-        self._check_ready()  # after the call: an engine that ends answers all that came before
+        return self._ordered(lambda: self.engine.call(work))
+
+    def _ordered(self, order: Callable[[], Future[Result]]) -> asyncio.Future[Result]:
+        self._check_ready()  # so that no orders gather while the model is loaded
+        future = order()
+        self._check_ready()  # once more: an engine that ends answers all that came before
         return asyncio.wrap_future(future)
 
     def _deliver(self, outcomes: Sequence[tuple[Row, Outcome]]) -> None:

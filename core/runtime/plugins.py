@@ -21,6 +21,7 @@ from runtime.backend import (
     Capacity,
     DecodeBatch,
     DecodeOutput,
+    Knob,
     Limits,
     ModelSpec,
     Placement,
@@ -30,8 +31,9 @@ from runtime.backend import (
     ShapePlan,
     WarmupProgress,
 )
-from runtime.errors import BackendContractError, BackendError, BackendRefused
+from runtime.errors import BackendContractError, BackendError, BackendRefused, NotReady
 from runtime.hookspecs import PROJECT, Compute, Discovery
+from runtime.knobs import AUTO
 
 ENTRY_POINT_GROUP: Final = "runtime"
 FIRST_PARTY: Final = "vlm-runtime"
@@ -54,6 +56,11 @@ class FoundBackend:
     spec: BackendSpec | None
     """None when it cannot be used whatever the machine: broken plugin, foreign contract, name taken."""
 
+    @property
+    def options(self) -> tuple[Knob, ...]:
+        """The settings that it declares."""
+        return () if self.spec is None else self.spec.options
+
 
 def find_backends() -> list[FoundBackend]:
     """List every backend of every installed plugin, by name; a broken plugin is listed with the reason."""
@@ -68,9 +75,6 @@ def find_backends() -> list[FoundBackend]:
                 owners[backend.name] = backend.distribution
             found.append(backend)
     return sorted(found, key=lambda backend: backend.name)
-
-
-AUTO: Final = "auto"
 
 
 def backend_named(name: str) -> FoundBackend:
@@ -91,11 +95,15 @@ def backend_named(name: str) -> FoundBackend:
 
 
 def _preferred() -> FoundBackend:
-    usable = [backend for backend in find_backends() if backend.spec is not None and backend.availability.ok]
-    wanted = [backend for backend in usable if backend.spec is not None and backend.spec.preference > 0]
-    if not wanted:
+    """Return the usable backend of the highest preference, the first by name where two have it."""
+    usable = [
+        (backend.spec.preference, backend)
+        for backend in find_backends()
+        if backend.spec is not None and backend.availability.ok and backend.spec.preference > 0
+    ]
+    if not usable:
         raise BackendRefused("no backend can be used on this machine; `runtime backends` tells why")
-    return max(wanted, key=lambda backend: backend.spec.preference if backend.spec is not None else 0)
+    return max(usable, key=lambda each: each[0])[1]
 
 
 def told(error: BaseException) -> str:
@@ -143,6 +151,11 @@ def _checked(point: EntryPoint, spec: object) -> FoundBackend:
         if not isinstance(text := getattr(spec, name), str):
             reason = f"`runtime_backends` listed a BackendSpec whose {name} is {_kind(text)}, not a text"
             return _refused(point, point.name, reason)
+    if not isinstance(spec.preference, int):
+        reason = f"`runtime_backends` listed a BackendSpec whose preference is {_kind(spec.preference)}, not a number"
+        return _refused(point, spec.name, reason)
+    if not (isinstance(spec.options, tuple) and all(isinstance(option, Knob) for option in spec.options)):
+        return _refused(point, spec.name, "`runtime_backends` listed a BackendSpec whose options are no tuple of Knobs")
     try:
         speaks = SpecifierSet(spec.contract).contains(CONTRACT_VERSION)
     except InvalidSpecifier:
@@ -191,7 +204,10 @@ class Hooks:
                 raise BackendContractError(f"backend {name} has no hook `{hook}`; did you forget @hookimpl?")
 
     def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
-        """Run every shape of the plan."""
+        """Run every shape of the plan.
+
+        Raises BackendRefused in the backend's own words, and lets NotReady of `progress` through.
+        """
         self._call("warmup", plan=plan, progress=progress)
 
     def prefill(self, batch: PrefillBatch) -> PrefillOutput:
@@ -250,6 +266,8 @@ class Hooks:
         try:
             return getattr(self._manager.hook, hook)(**arguments)
         except (Exception, SystemExit) as error:
+            if hook == "warmup" and isinstance(error, BackendRefused | NotReady):
+                raise
             log.exception("backend %s failed in %s", self.name, hook)
             raise BackendError(f"backend {self.name} failed in {hook}; the server's log has the cause") from error
 

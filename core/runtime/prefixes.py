@@ -35,12 +35,15 @@ class Prefixes:
         self._enabled = enabled
         self._held: OrderedDict[int, Symbols] = OrderedDict()
         """By slot, the one given back first in front."""
-        self.reused_tokens = 0
 
     def keep(self, slot: int, symbols: Symbols) -> None:
         """Remember what a slot holds that is being given back."""
         if self._enabled:
             self._held[slot] = symbols
+
+    def forget(self, slot: int) -> None:
+        """Never use what a slot holds, because nobody knows what that is."""
+        self._held.pop(slot, None)
 
     def choose(self, symbols: Symbols, free: Sequence[int], whole: bool = False) -> Choice:
         """Return the slot for a prompt: the one that holds most of its beginning, else an empty one, else the oldest.
@@ -51,9 +54,7 @@ class Prefixes:
         matches = [(_common(self._held[slot], symbols), slot) for slot in free if slot in self._held and not whole]
         longest, slot = max(matches, default=(0, -1))
         longest = _before_picture(symbols, longest)
-        if longest >= LEAST:
-            self.reused_tokens += longest
-        else:
+        if longest < LEAST:
             longest, slot = 0, self._cheapest(free)
         self._held.pop(slot, None)
         return Choice(slot, longest)

@@ -10,17 +10,17 @@ from runtime.runtime import GenerateRequest, PromptToken, TextPart
 from runtime.vocabulary import Vocabulary
 
 
-def prompt_tokens(tokens: Sequence[int], vocabulary: Vocabulary, request: GenerateRequest) -> list[PromptToken]:
+def prompt_tokens(tokens: Sequence[int], vocabulary: Vocabulary, request: GenerateRequest) -> tuple[PromptToken, ...]:
     """Return each token with what it adds to the text, and where that stands in a prompt that is one text."""
     stream = TextStream(vocabulary)
     told = [PromptToken(token, stream.push(token), vocabulary.is_special(token)) for token in tokens]
     match request.parts:
         case (TextPart(text),):
             return _placed(told, text)
-    return told
+    return tuple(told)
 
 
-def _placed(tokens: Iterable[PromptToken], text: str) -> list[PromptToken]:
+def _placed(tokens: Iterable[PromptToken], text: str) -> tuple[PromptToken, ...]:
     """Find the tokens in the text, one after the other; white space that the tokenizer added stands nowhere."""
     placed: list[PromptToken] = []
     position = 0
@@ -31,4 +31,4 @@ def _placed(tokens: Iterable[PromptToken], text: str) -> list[PromptToken]:
                 position += len(piece)
                 break
         placed.append(token)
-    return placed
+    return tuple(placed)

@@ -17,9 +17,9 @@ from runtime.runtime import (
     GenerateRequest,
     Health,
     Info,
-    PromptToken,
     StepRequest,
     StepResult,
+    Tokenization,
 )
 from runtime.telemetry.traces import failed, outgoing
 from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc, messages_pb2
@@ -62,12 +62,11 @@ class RemoteRuntime:
         finally:
             call.cancel()
 
-    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
-        """Return the prompt's tokens."""
+    async def tokenize(self, request: GenerateRequest) -> Tokenization:
+        """Return the prompt's tokens, and what they would cost."""
         message = generation_pb2.TokenizeRequest(request=convert.request_message(request))
         with _typed_errors():
-            response = await self._generation.Tokenize(message)
-        return [convert.prompt_token_from(token) for token in response.tokens]
+            return convert.tokenization_from(await self._generation.Tokenize(message))
 
     async def info(self) -> Info:
         """Tell what the worker serves."""

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Protocol
 
 from runtime.backend import WarmupProgress
+from runtime.cost import PromptCost
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,7 @@ class Completion:
     seed: int | None
     """The seed used, None for a greedy reply."""
     timings: Timings | None = None
+    cost: PromptCost = field(default_factory=PromptCost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,16 @@ class PromptToken:
     """Where it stands in the text, characters; None for a token that is no text of the prompt."""
     stop: int | None = None
     """The character after its last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenization:
+    """A prompt as the model reads it."""
+
+    tokens: tuple[PromptToken, ...]
+    """Placeholders of pictures included."""
+    cost: PromptCost
+    """What it would take to compute it alone and from its start; the bucket is not known before the model serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +267,8 @@ class Readiness(Enum):
     """State of a worker."""
 
     LOADING = "loading"
+    WARMING = "warming"
+    """Loaded, and running every shape once before the first request; `Health.message` tells how far it is."""
     READY = "ready"
     FAILED = "failed"
 
@@ -307,8 +321,8 @@ class Runtime(Protocol):
         """Stream a reply. Closing the iterator, or cancelling its task, frees the slot at the next step."""
         ...
 
-    async def tokenize(self, request: GenerateRequest) -> Sequence[PromptToken]:
-        """Return the prompt's tokens, placeholders included."""
+    async def tokenize(self, request: GenerateRequest) -> Tokenization:
+        """Return the prompt's tokens and what they would cost; the model need not serve yet."""
         ...
 
     async def info(self) -> Info: ...
@@ -320,7 +334,7 @@ class Runtime(Protocol):
         ...
 
     def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
-        """Run the backend's warm-up hook and stream its progress."""
+        """Run the backend's warm-up hook once more, for every shape of its plan, and stream its progress."""
         ...
 
     async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:

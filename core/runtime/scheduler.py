@@ -16,15 +16,16 @@ newcomers slows the running streams by at most half, and only if one of these ho
 
 The first and the last are TGI's rule (router, `batching_task`); there the last prefill counts as a step.
 
-*Parts.* A long prompt may be computed in parts (`hold`); then parts and decode steps take turns, and nobody is
-admitted before the prompt is whole.
+*Parts.* A long prompt may be computed in parts (`hold`). Parts and decode steps of the other rows take turns, and
+nobody is admitted before every prompt is whole.
 
 *Nobody starves.* A request that fits and is first in line waits for at most max(1, `max_waiting_tokens`) decode steps.
 An overdue request with k others before it starts with the (k + 1)th prefill from then at the latest, and after at most
 (k + 1) x (L - 1) decode steps, where L is the longest reply any request may ask for, in tokens: nobody can come
 before it any more, every prefill takes the first in line, and between two prefills no row lives longer than L - 1
-steps. A prompt of p parts puts p - 1 decode steps more between two of these prefills. Rows held by step operations are
-outside this promise: what they hold is not there.
+steps. Where prompts are computed in up to p parts, the first of these waits is at most p - 1 steps longer, and each of
+the k + 1 of the second too; only the first part counts as a prefill. Rows held by step operations are outside this
+promise: what they hold is not there.
 """
 
 from __future__ import annotations

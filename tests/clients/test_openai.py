@@ -72,6 +72,9 @@ def test_chat(client: openai.OpenAI, picture: Picture) -> None:
     usage = completion.usage
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     assert usage.prompt_tokens > 100  # the picture's rows count
+    details = usage.prompt_tokens_details
+    assert details.cached_tokens == 0
+    assert 100 < details.image_tokens < usage.prompt_tokens
 
 
 def test_chat_stream(client: openai.OpenAI, picture: Picture) -> None:
@@ -88,6 +91,7 @@ def test_chat_stream(client: openai.OpenAI, picture: Picture) -> None:
     assert all(chunk.usage is None for chunk in told)
     assert last.choices == []
     assert last.usage.completion_tokens > 0
+    assert last.usage.prompt_tokens_details.image_tiles > 1
     assert len({chunk.id for chunk in chunks}) == 1
 
 

@@ -69,7 +69,7 @@ def sample(knob: Knob) -> tuple[list[str], str, Any]:
 
 def test_every_knob_is_a_setting() -> None:
     """And the other way round, in the same order."""
-    assert [field.name for field in fields(Settings)] == [knob.name for knob in KNOBS]
+    assert [field.name for field in fields(Settings)] == [*(knob.name for knob in KNOBS), "backend_options"]
 
 
 def test_names_are_unique() -> None:
@@ -90,7 +90,8 @@ def test_defaults_are_those_of_the_table() -> None:
     """For flags left out and for settings left out."""
     values = values_of(run("--model-id", "demo"))
     assert values == written(asdict(Settings.of(model_id="demo")))
-    assert values == written({**{knob.name: knob.default for knob in KNOBS}, "model_id": "demo"})
+    defaults = {knob.name: knob.default for knob in KNOBS}
+    assert values == written({**defaults, "model_id": "demo", "backend_options": {}})
 
 
 def test_defaults_are_within_their_bounds() -> None:

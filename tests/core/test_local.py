@@ -122,7 +122,7 @@ async def test_no_limit_fills_the_context() -> None:
 async def test_tokenize_tells_texts_and_special_tokens() -> None:
     """Each token as the model's tokenizer spells it."""
     async with arithmetic_runtime() as runtime:
-        tokens = await runtime.tokenize(tokens_request([1, 500, EOS]))
+        tokens = (await runtime.tokenize(tokens_request([1, 500, EOS]))).tokens
     assert [token.id for token in tokens] == [1, 500, EOS]
     assert [token.text for token in tokens] == [TOKENIZER.decode([id], False) for id in (1, 500, EOS)]
     assert [token.special for token in tokens] == [True, False, True]
@@ -170,7 +170,8 @@ async def test_before_the_model_is_loaded() -> None:
     try:
         assert (await runtime.health()).readiness is Readiness.LOADING
         assert await runtime.info() == info()
-        assert len(await runtime.tokenize(tokens_request([1, 500]))) == 2
+        told = await runtime.tokenize(tokens_request([1, 500]))
+        assert (len(told.tokens), told.cost.bucket, told.cost.padding) == (2, None, None)
         for refused in (
             reply(runtime, tokens_request([1, 500])),
             runtime.prefill([StepRequest(1, tokens_request([1, 500]))]),

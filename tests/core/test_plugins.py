@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import runtime_torch
 from click.testing import CliRunner
 from runtime import __version__
 from runtime.backend import CONTRACT_VERSION, Availability
@@ -21,12 +22,16 @@ HEAD = """
 from runtime import hookimpl
 from runtime.backend import Availability, BackendSpec
 
-def spec(name, contract="~=1.0", probe=lambda: Availability(True), summary="adds"):
-    return BackendSpec(name, summary, contract, probe, load=lambda model, limits: None)
+def spec(name, contract="~=1.0", probe=lambda: Availability(True), summary="adds", **more):
+    return BackendSpec(name, summary, contract, probe, load=lambda model, limits: None, **more)
 
 def fail(error):
     raise error
 """
+
+
+OURS = ["cpu", "cpu_reference"]
+"""The backends of this project that run anywhere."""
 
 
 def listing(specs: str) -> str:
@@ -109,6 +114,14 @@ BROKEN = {
         listing('[spec("probe_none", probe=lambda: None)]'),
         "its probe answered nothing, not an Availability",
     ),
+    "options": (
+        listing('[BackendSpec("options", "", "~=1.0", None, None, options=["--beads"])]'),
+        "`runtime_backends` listed a BackendSpec whose options are no tuple of Knobs",
+    ),
+    "preference": (
+        listing('[BackendSpec("preference", "", "~=1.0", None, None, preference="best")]'),
+        "`runtime_backends` listed a BackendSpec whose preference is a str, not a number",
+    ),
     "unavailable": (
         listing('[spec("unavailable", probe=lambda: Availability(False, "install it: pip install chip"))]'),
         "install it: pip install chip",
@@ -138,13 +151,13 @@ def test_no_plugin_takes_the_command_down(plugins: Plugins) -> None:
     assert table.exit_code == 0, table.output
     heading, *lines = table.output.splitlines()
     assert heading.split() == ["NAME", "VERSION", "CONTRACT", "AVAILABLE"]
-    assert [line.split()[0] for line in lines] == sorted([*BROKEN, "cpu_reference"])
-    assert [line.split()[0] for line in lines if "  yes " in line] == ["cpu_reference"]
+    assert [line.split()[0] for line in lines] == sorted([*BROKEN, *OURS])
+    assert [line.split()[0] for line in lines if "  yes " in line] == OURS
     printed = CliRunner().invoke(main, ["backends", "--json"])
     assert printed.exit_code == 0, printed.output
     facts = {backend["name"]: backend for backend in json.loads(printed.output)}
     assert all(reason in facts[name]["reason"] for name, (_, reason) in BROKEN.items())
-    assert [name for name, backend in facts.items() if backend["available"]] == ["cpu_reference"]
+    assert [name for name, backend in facts.items() if backend["available"]] == OURS
 
 
 def test_first_party_name_cannot_be_taken(plugins: Plugins) -> None:
@@ -180,5 +193,30 @@ def test_unknown_backend_is_told_the_names(plugins: Plugins) -> None:
     with pytest.raises(BackendRefused) as refusal:
         backend_named("hal")
     assert refusal.value.message == (
-        "there is no backend 'hal'; installed: cpu_reference, unavailable; see `runtime backends`"
+        "there is no backend 'hal'; installed: cpu, cpu_reference, unavailable; see `runtime backends`"
     )
+
+
+def test_auto_is_the_fast_one() -> None:
+    """Of those that this project brings; the oracle is slow on purpose."""
+    assert backend_named("auto").name == "cpu"
+
+
+def test_auto_takes_the_preferred_that_can_run(plugins: Plugins) -> None:
+    """An accelerator comes before `cpu` where there is one; among equals the first by name."""
+    unavailable = "probe=lambda: Availability(False, 'no chip')"
+    for name, more in (
+        ("chip", "preference=90"),
+        ("absent", f"preference=99, {unavailable}"),
+        ("also", "preference=90"),
+    ):
+        plugins.install(name, listing(f'[spec("{name}", {more})]'))
+    assert backend_named("auto").name == "also"
+
+
+def test_auto_never_takes_what_is_not_to_be_preferred(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preference of 0 is for backends that must be asked for; with no other there is none."""
+    plugins.install("chip", listing('[spec("chip", preference=0)]'))
+    monkeypatch.setattr(runtime_torch, "probe", lambda: Availability(False, "no torch"))
+    with pytest.raises(BackendRefused, match="no backend can be used on this machine; `runtime backends` tells why"):
+        backend_named("auto")

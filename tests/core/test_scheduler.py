@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -40,8 +41,10 @@ class Fixture:
             self.scheduler.remove(key)
 
     def step(self) -> str:
-        """Say `prefill ab`, `decode ab` or `idle`."""
+        """Say `prefill ab`, `continue ab`, `decode ab` or `idle`."""
         match self.scheduler.next_step(self.milliseconds / 1000):
+            case PrefillStep((), continued=keys):
+                return "continue " + "".join(keys)
             case PrefillStep(placed):
                 return "prefill " + "".join(key for key, _ in placed)
             case DecodeStep(keys):
@@ -55,6 +58,13 @@ class Fixture:
             if self.step().startswith("prefill"):
                 return count
         pytest.fail("no prefill within 1000 steps")
+
+    def part(self) -> str:
+        """Step, and say that the prompts of the step need another part."""
+        told = self.step()
+        for key in told.split()[1]:
+            self.scheduler.hold(key)
+        return told
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,65 @@ def test_padding_counts() -> None:
         plan.add("abc", Demand(10, 20))
         plan.add("d", Demand(70, 80))
         assert plan.step() == f"prefill {first}"
+
+
+def test_parts_take_turns_with_decode_steps() -> None:
+    """A prompt of three parts between the tokens of the rows that run; then it joins them."""
+    plan = Fixture()
+    plan.add("a")
+    plan.step()
+    plan.step()
+    plan.add("b")
+    assert [plan.part(), plan.step(), plan.part(), plan.step()] == ["prefill b", "decode a", "continue b", "decode a"]
+    assert [plan.step(), plan.step()] == ["continue b", "decode ab"]
+
+
+def test_parts_follow_each_other_when_nobody_else_runs() -> None:
+    """Prompts that were begun together go on together; one that is whole decodes meanwhile."""
+    plan = Fixture()
+    plan.add("ab")
+    assert [plan.part(), plan.part()] == ["prefill ab", "continue ab"]
+    assert plan.step() == "continue ab"
+    plan.scheduler.hold("a")
+    assert [plan.step(), plan.step(), plan.step()] == ["decode b", "continue a", "decode ab"]
+
+
+def test_nobody_is_admitted_between_parts() -> None:
+    """However many wait and however much room there is."""
+    plan = Fixture(slots=8)
+    plan.add("a")
+    plan.part()
+    plan.add("bcd")
+    assert [plan.step(), plan.step()] == ["continue a", "decode a"]
+    assert plan.step() == "prefill bc"
+
+
+def test_cancelled_between_parts() -> None:
+    """Its row is free, and it goes on no more; to hold what is gone is no error."""
+    plan = Fixture(slots=1)
+    plan.add("a")
+    plan.part()
+    assert plan.scheduler.remove("a") == 0
+    plan.scheduler.hold("a")
+    assert plan.step() == "idle"
+    plan.add("b")
+    assert plan.step() == "prefill b"
+
+
+def test_row_is_placed_where_the_caller_says() -> None:
+    """The caller sees who starts and which slots are free at that moment."""
+    asked: list[tuple[str, list[int]]] = []
+
+    def highest(key: str, free: Sequence[int]) -> int:
+        asked.append((key, list(free)))
+        return free[-1]
+
+    table = SlotTable(3, LARGE)
+    scheduler: Scheduler[str] = Scheduler(table, 2, Budgets(LARGE, LARGE), place=highest)
+    for key in "ab":
+        scheduler.add(key, SMALL, 0)
+    assert scheduler.next_step(0) == PrefillStep((("a", 2), ("b", 1)))
+    assert asked == [("a", [0, 1, 2]), ("b", [0, 1])]
 
 
 def test_what_can_never_fit_is_refused() -> None:
@@ -387,6 +456,7 @@ def jobs(draw: st.DrawFn) -> list[Job]:
                 longest_reply=longest_reply,
                 reply=draw(st.integers(1, longest_reply)),
                 cancelled=None if hangs_up is None else arrives + hangs_up,
+                parts=draw(st.sampled_from([1, 1, 1, 2, 5])),
             )
         )
     return made

@@ -17,6 +17,19 @@ def test_lowest_free_slot_first() -> None:
     assert table.free_count == 1
 
 
+def test_chosen_slot() -> None:
+    """Any that is free can be leased; one that is taken never, nor one there is not."""
+    table = SlotTable(3, 30)
+    assert table.lease(10, 2) == 2
+    assert list(table.free) == [0, 1]
+    for wrong in (2, 3):
+        with pytest.raises(ValueError):  # noqa: PT011  # whatever it says: it is a bug of ours
+            table.lease(10, wrong)
+    assert table.free_tokens == 20
+    table.release(2)
+    assert list(table.free) == [0, 1, 2]
+
+
 def test_a_slot_takes_its_tokens_with_it() -> None:
     """Each lease is charged until it is released."""
     table = SlotTable(3, 30)

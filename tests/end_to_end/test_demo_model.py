@@ -49,6 +49,30 @@ def test_generate_answers_right(demo_server: Server, picture: dict[str, str]) ->
     assert answer["details"]["finish_reason"] == "eos_token"
 
 
+def test_cost_of_a_picture_is_told(demo_server: Server) -> None:
+    """In details, in the last event and before the request, by the geometry that the model was trained with.
+
+    173 x 326 pixels keep most of themselves on 2 x 2 tiles of 56, which with the base tile are 5. Of the 14 x 14
+    features of the canvas 173 * 14 / 326 = 7.4 columns are covered, so three are left out on each side; a newline ends
+    each of the 14 rows: 7 * 7 + 14 * (8 + 1) = 175 tokens. The backend takes any shape, so nothing is padding.
+    """
+    inputs = f"[INST] {markdown({'file': 'tall.png'})}\nWhat is this? [/INST]"
+    body = {"inputs": inputs, "parameters": {"max_new_tokens": 2, "details": True}}
+    with demo_server.client() as http:
+        tokenized = http.post("/tokenize", json={"inputs": inputs})
+        details = http.post("/generate", json=body).json()["details"]
+    last = demo_server.events(body)[-1]["details"]
+    length = last["input_length"]
+    cost = {"images": [{"tiles": 5, "tokens": 175}], "cached_tokens": 0, "bucket": length, "padding": 0}
+    assert details["prompt_cost"] == last["prompt_cost"] == cost
+    assert len(tokenized.json()) == length
+    assert {name: tokenized.headers[name] for name in ("x-image-tiles", "x-image-tokens", "x-prompt-bucket")} == {
+        "x-image-tiles": "5",
+        "x-image-tokens": "175",
+        "x-prompt-bucket": str(length),
+    }
+
+
 @each_picture
 def test_ask_answers_right(demo_server: Server, picture: dict[str, str]) -> None:
     """With the model's own chat template."""

@@ -56,7 +56,9 @@ async def test_grpc_through_both_processes(server: Server) -> None:
     runtime = RemoteRuntime(server.grpc)
     try:
         assert ids(await reply(runtime, tokens_request([1, 500, 600], 4))) == [601, 602, 604, 608]
-        assert [token.id for token in await runtime.tokenize(tokens_request(TOKENS))] == list(TOKENS)
+        told = await runtime.tokenize(tokens_request(TOKENS))
+        assert [token.id for token in told.tokens] == list(TOKENS)
+        assert (told.cost.bucket, told.cost.padding) == (len(TOKENS), 0)
         assert (await runtime.health()).readiness is Readiness.READY
         info = await runtime.info()
         assert (info.backend, info.device, info.model_id) == ("arithmetic", "cpu", "demo")

@@ -11,7 +11,8 @@ Example: the prompt [1, 500, 600] has the state 1101, so the first token is 400 
 the second token 400 + 202 = 602; then 2304 gives 604, 2908 gives 608.
 
 It checks what core promises: slots and positions that fit together, one row per slot. A prompt that holds FAILS makes
-`prefill` raise, FAILS_LATER makes the decode after its prefill raise, NOT_A_NUMBER gives logits that are none.
+`prefill` raise, FAILS_LATER makes the decode after its prefill raise, NOT_A_NUMBER gives logits that are none. One that
+continues what slots hold is in `support.resuming`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,16 @@ from support.serving import info
 TOKENS = (PromptToken(1, "<s>", True), PromptToken(7, "one", False, 0, 3), PromptToken(8, " two", False, 3, 7))
 """What every prompt consists of."""
 COST = PromptCost(images=(ImageCost(5, 20), ImageCost(3, 12)), cached_tokens=4, bucket=64, padding=7)
-"""What every prompt takes."""
+"""What every prompt takes; no two of the numbers are the same."""
+COST_BODY = {
+    "images": [{"tiles": 5, "tokens": 20}, {"tiles": 3, "tokens": 12}],
+    "cached_tokens": 4,
+    "bucket": 64,
+    "padding": 7,
+}
+"""As TGI's routes tell it."""
+DETAILS = {"cached_tokens": 4, "image_tokens": 32, "image_tiles": 8, "bucket": 64, "padding": 7}
+"""As OpenAI's routes tell it."""
 
 
 class ScriptedRuntime:

@@ -31,6 +31,8 @@ class Job:
     """Tokens after which it ends, 1 to `longest_reply`."""
     cancelled: float | None = None
     """When its client hangs up, whatever it does then."""
+    parts: int = 1
+    """In how many its prompt is computed."""
 
     @property
     def demand(self) -> Demand:
@@ -82,12 +84,15 @@ class Simulator:
         self.running: dict[int, Job] = {}
         self.slots: dict[int, int] = {}
         self.generated: dict[int, int] = {}
+        self.parts_left: dict[int, int] = {}
+        """Of running jobs whose prompts are not whole."""
         self.held: dict[int, Lease] = {}
         """By slot."""
         self.marks: dict[int, Mark] = {}
         self.decodes_since_prefill = 0
         self._arrivals = sorted(self.jobs, key=lambda job: job.arrives)
         self._longest_reply = max((job.longest_reply for job in self.jobs), default=1)
+        self._most_parts = max((job.parts for job in self.jobs), default=1)
         self._pending_leases = sorted(self.leases, key=lambda lease: lease.start)
 
     def run(self) -> None:
@@ -98,7 +103,9 @@ class Simulator:
             wakes = self.scheduler.seconds_to_reorder(self.now)
             has_step = self.scheduler.has_step(self.now)
             match self.scheduler.next_step(self.now):
-                case PrefillStep(placed):
+                case PrefillStep((), continued=continued):
+                    self._continue(continued)
+                case PrefillStep(placed, continued=()):
                     self._prefill(placed)
                 case DecodeStep(keys):
                     self._decode(keys)
@@ -155,6 +162,7 @@ class Simulator:
         assert 1 <= len(keys) <= self.prefill_rows
         assert self._cost(jobs) <= self.budgets.prefill_tokens
         assert self.shapes.fits(len(jobs), max(job.prompt for job in jobs))
+        assert not self.parts_left, "a prompt is not whole yet"
         assert not self.running or self.decodes_since_prefill, "running rows are owed a step"
         for key in keys:
             if key in self.marks:
@@ -167,12 +175,33 @@ class Simulator:
             self.running[key] = self.waiting.pop(key)
             self.slots[key] = slot
             self.generated[key] = 0
+            self.parts_left[key] = self.running[key].parts
             self.started[key] = self.now
         self.now += PREFILL_SECONDS_PER_TOKEN * self._cost(jobs)
-        self._advance(jobs)
+        self._compute_parts(jobs)
+
+    def _continue(self, keys: Sequence[int]) -> None:
+        assert list(keys) == list(self.parts_left), "every prompt goes on that is not whole, and no other"
+        assert keys
+        assert self.parts_left.keys() == self.running.keys() or self.decodes_since_prefill, "others are owed a step"
+        self.decodes_since_prefill = 0
+        self.now += PREFILL_SECONDS_PER_TOKEN
+        self._compute_parts([self.running[key] for key in keys])
+
+    def _compute_parts(self, jobs: Sequence[Job]) -> None:
+        """Compute a part of each prompt; those that are whole then have their first token."""
+        for job in jobs:
+            self.parts_left[job.key] -= 1
+            if self.parts_left[job.key]:
+                self.scheduler.hold(job.key)
+            else:
+                del self.parts_left[job.key]
+        self._advance([job for job in jobs if job.key not in self.parts_left])
 
     def _decode(self, keys: Sequence[int]) -> None:
-        assert set(keys) == set(self.running)
+        assert set(keys) == self.running.keys() - self.parts_left.keys()
+        assert keys
+        assert not (self.parts_left and self.decodes_since_prefill), "parts are owed their turn"
         if self._fitting():
             assert self.decodes_since_prefill < max(1, self.budgets.max_waiting_tokens), "the first in line is held"
         self.decodes += 1
@@ -191,6 +220,7 @@ class Simulator:
     def _remove(self, job: Job) -> None:
         self.waiting.pop(job.key, None)
         self.running.pop(job.key, None)
+        self.parts_left.pop(job.key, None)
         self.marks.pop(job.key, None)
         assert self.scheduler.remove(job.key) == self.slots.pop(job.key, None)
 
@@ -242,4 +272,5 @@ class Simulator:
 
     def _check_bound(self, mark: Mark) -> None:
         assert len(self.prefills) - mark.prefills <= mark.before
-        assert self.decodes - mark.decodes <= (mark.before + 1) * (self._longest_reply - 1)
+        between = (self._longest_reply - 1) + (self._most_parts - 1)
+        assert self.decodes - mark.decodes <= (mark.before + 1) * between

@@ -16,17 +16,19 @@ from runtime.cli.options import (
     BackendCommand,
     backend_options,
     foreign_options,
-    ignored_flags,
+    given_in_vain,
     knob_options,
     settings_of,
 )
 from runtime.cli.running import one_line_errors
-from runtime.compatibility import DEVICE_VARIABLES, parsed, warnings_of
+from runtime.compatibility import DEVICE_VARIABLES, parsed
 from runtime.config import Settings
-from runtime.knobs import KNOBS, SHAPES, Knob, Value
+from runtime.knobs import AUTO, KNOBS, SHAPES, Knob, Value
 
 if TYPE_CHECKING:
     from runtime.backend import ModelSpec
+    from runtime.errors import BackendRefused
+    from runtime.plugins import FoundBackend
 
 MASK: Final = "********"
 DERIVED: Final = (
@@ -65,9 +67,9 @@ def env(as_json: bool, **values: Value) -> None:
     """
     with one_line_errors("env"):
         settings = settings_of(values)
-        warnings = [*ignored_flags(), *warnings_of(os.environ)]
-        model = _model(settings)
-        entries = [*_knob_entries(settings, model), *_device_entries(settings.backend)]
+        warnings = given_in_vain()
+        model, backend = _model(settings), _backend(settings.backend)
+        entries = [*_knob_entries(settings, model, backend), *_device_entries(settings, backend)]
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
     else:
@@ -85,14 +87,30 @@ def _model(settings: Settings) -> ModelSpec | None:
     return model_of(settings).spec
 
 
-def _knob_entries(settings: Settings, model: ModelSpec | None) -> Iterator[Entry]:
+def _backend(name: str) -> FoundBackend | BackendRefused:
+    """Return the backend that would be used, or the reason why there is none."""
+    from runtime.errors import BackendRefused
+    from runtime.plugins import backend_named
+
+    try:
+        return backend_named(name)
+    except BackendRefused as refusal:
+        return refusal
+
+
+def _knob_entries(
+    settings: Settings, model: ModelSpec | None, backend: FoundBackend | BackendRefused
+) -> Iterator[Entry]:
     derived = {} if model is None else _derived(settings, model)
-    reasons = _reasons(settings, model)
-    for knob in (*KNOBS, *backend_options()):
+    own = {} if isinstance(backend, Exception) else {knob.name: knob for knob in backend.options}
+    reasons = _reasons(settings, model, backend)
+    for knob in (*KNOBS, *(own.get(knob.name, knob) for knob in backend_options())):
         given = settings.backend_options.get(knob.name, knob.default)
         value, source = getattr(settings, knob.name, given), _source(knob)
         if value is None and knob.name in DERIVED:
             value, source = derived.get(knob.name), "derived"
+        if value == AUTO and knob.name == "backend" and not isinstance(backend, Exception):
+            value, source = backend.name, "derived"
         if knob.secret and value is not None:
             value = MASK
         reason = reasons.get(knob.name, "")
@@ -115,22 +133,15 @@ def _derived(settings: Settings, model: ModelSpec) -> Mapping[str, int]:
     return dict(zip(DERIVED, values, strict=True))
 
 
-def _reasons(settings: Settings, model: ModelSpec | None) -> Mapping[str, str]:
+def _reasons(settings: Settings, model: ModelSpec | None, backend: FoundBackend | BackendRefused) -> Mapping[str, str]:
     """Return why knobs have no effect, by their names."""
-    from runtime.errors import BackendRefused
-    from runtime.plugins import backend_named
-
     reasons = {}
-    try:
-        backend = backend_named(settings.backend)
-    except BackendRefused as refusal:
-        reasons["backend"] = refusal.message
+    if isinstance(backend, Exception):
+        reasons["backend"] = backend.message
     else:
-        assert backend.spec is not None
-        if not backend.spec.static_shapes:
+        if backend.spec is not None and not backend.spec.static_shapes:
             reasons |= {knob.name: f"backend {backend.name} takes batches of any shape" for knob in SHAPES}
-        served = {knob.name for knob in backend.spec.options}
-        foreign = {knob.name for knob in backend_options()} - served
+        foreign = {knob.name for knob in backend_options()} - {knob.name for knob in backend.options}
         reasons |= dict.fromkeys(foreign, f"backend {backend.name} has no such option")
     if model is not None:
         reasons |= dict.fromkeys(("revision", "huggingface_hub_cache"), "the model is a folder")
@@ -141,12 +152,13 @@ def _reasons(settings: Settings, model: ModelSpec | None) -> Mapping[str, str]:
     return reasons
 
 
-def _device_entries(backend: str) -> Iterator[Entry]:
+def _device_entries(settings: Settings, backend: FoundBackend | BackendRefused) -> Iterator[Entry]:
+    name = settings.backend if isinstance(backend, Exception) else backend.name
     for variable in DEVICE_VARIABLES:
         given = os.environ.get(variable.environment)
         value = parsed(variable, given) if given else variable.default
         source = f"environment {variable.environment}" if given else "default"
-        reason = f"{variable.reason} (backend {backend} reads no such variable)"
+        reason = f"{variable.reason} (backend {name} reads no such variable)"
         yield Entry(variable.environment, value, source, variable.meaning, False, reason)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
-from functools import cache
 from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag
+from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag, warnings_of
 from runtime.config import KNOBS, Knob, Reader, Settings
 from runtime.knobs import Value
 
@@ -18,6 +18,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 IGNORED: Final = "runtime.ignored"
 """Key of `Context.meta` for the lines about ignored flags."""
+DECLARED: Final = "runtime.declared"
+"""Key of `Context.meta` for the options of installed backends, which are asked once for each command."""
 
 
 def knob_options(*readers: Reader, required: bool = True) -> Callable[[Function], Function]:
@@ -40,28 +42,36 @@ class BackendCommand(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Add the backends' options to the command's own; a flag of TGI that a backend serves is not foreign."""
-        declared = backend_options()
-        flags = {knob.flag for knob in declared}
-        own = [param for param in super().get_params(ctx) if not flags & set(param.opts)]
-        return [*own, *(_option(knob) for knob in declared)]
+        own = super().get_params(ctx)
+        if DECLARED not in ctx.meta:
+            foreign = {flag.flag for flag in FOREIGN_FLAGS}
+            ctx.meta[DECLARED] = _declared({opt for param in own for opt in param.opts} - foreign)
+        served = {knob.flag for knob in ctx.meta[DECLARED]}
+        kept = [param for param in own if not served & set(param.opts)]
+        return [*kept, *(_option(knob) for knob in ctx.meta[DECLARED])]
 
 
-@cache
-def backend_options() -> tuple[Knob, ...]:
-    """Return the options of all installed backends; of two of one name the first, and none that is a knob of ours."""
+def backend_options() -> Sequence[Knob]:
+    """Return the options of installed backends that the running command takes; none for another command."""
+    options: Sequence[Knob] = click.get_current_context().meta.get(DECLARED, ())
+    return options
+
+
+def _declared(taken: Set[str]) -> Sequence[Knob]:
+    """Return what backends declare; of two options of one name the first, and none whose flag is `taken`."""
     from runtime.plugins import find_backends
 
     declared: dict[str, Knob] = {}
     for found in find_backends():
-        for knob in found.spec.options if found.spec is not None else ():
+        for knob in found.options:
             declared.setdefault(knob.name, knob)
-    return tuple(knob for knob in declared.values() if knob.name not in {own.name for own in KNOBS})
+    return [knob for knob in declared.values() if knob.flag not in taken]
 
 
 def settings_of(values: Mapping[str, Value]) -> Settings:
     """Return the settings of a command line; raises StartupError when two values contradict each other."""
     ours = {knob.name for knob in KNOBS}
-    given = {name: value for name, value in values.items() if name not in ours and value is not None}
+    given = {name: value for name, value in values.items() if name not in ours and value not in (None, ())}
     settings = Settings.of(**{name: value for name, value in values.items() if name in ours}, backend_options=given)
     settings.check()
     return settings
@@ -82,10 +92,13 @@ def foreign_options(function: Function) -> Function:
     return function
 
 
-def ignored_flags() -> list[str]:
-    """Return a line for each of TGI's flags that the running command was given and ignores."""
-    lines: list[str] = click.get_current_context().meta.get(IGNORED, [])
-    return lines
+def given_in_vain() -> list[str]:
+    """Return a line for each flag and variable that the running command was given and ignores.
+
+    Raises StartupError for a device variable of a wrong value.
+    """
+    flags: list[str] = click.get_current_context().meta.get(IGNORED, [])
+    return [*flags, *warnings_of(os.environ, {knob.environment for knob in backend_options()})]
 
 
 class _Text(click.types.StringParamType):

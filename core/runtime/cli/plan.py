@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from runtime import demo
-from runtime.cli.options import BackendCommand, foreign_options, ignored_flags, knob_options, settings_of
+from runtime.cli.options import BackendCommand, foreign_options, given_in_vain, knob_options, settings_of
 from runtime.cli.running import one_line_errors
-from runtime.compatibility import warnings_of
 from runtime.config import Settings
 from runtime.knobs import Value
 
@@ -56,7 +54,7 @@ def plan(as_json: bool, seconds_per_shape: float | None, **values: Value) -> Non
     """
     with one_line_errors("plan"):
         settings = settings_of(values)
-        warnings = [*ignored_flags(), *warnings_of(os.environ)]
+        warnings = given_in_vain()
         report = _report(settings, seconds_per_shape)
     if as_json:
         click.echo(json.dumps(_facts(report), indent=2))

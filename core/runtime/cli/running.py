@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from typing import Any
 
 import click
 
-from runtime.cli.options import ignored_flags, settings_of
-from runtime.compatibility import warnings_of
+from runtime.cli.options import given_in_vain, settings_of
 from runtime.config import Settings
 from runtime.errors import RuntimeServiceError, WorkerFailed
 from runtime.knobs import Value
@@ -26,7 +24,7 @@ def settle(process: str, values: Mapping[str, Value], supervised: bool = False) 
     """Return the checked settings and set up the logs; warn of what was given in vain, unless the parent did."""
     with one_line_errors(process):
         settings = settings_of(values)
-        warnings = [] if supervised else [*ignored_flags(), *warnings_of(os.environ)]
+        warnings = [] if supervised else given_in_vain()
     set_up_logs(process, settings.json_output)
     for line in warnings:
         log.warning("%s", line)

@@ -1,12 +1,25 @@
-"""Response headers that tell what a reply cost, with TGI's names."""
+"""Response headers that tell what a reply cost, with TGI's names, and what a prompt would."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Final
 
 from runtime.http.options import HttpOptions
 from runtime.http.replies import Reply
-from runtime.runtime import GenerateRequest, ImageUrlPart, Info, Part, TextPart
+from runtime.runtime import GenerateRequest, ImageUrlPart, Info, Part, TextPart, Tokenization
+
+PROMPT_HEADERS: Final[dict[str, Any]] = {
+    name: {"description": description, "schema": {"type": "integer"}}
+    for name, description in {
+        "x-prompt-tokens": "Tokens of the prompt.",
+        "x-image-tokens": "Those of pictures.",
+        "x-image-tiles": "Squares the vision tower sees.",
+        "x-prompt-bucket": "Tokens computed, padding included; absent before the model serves.",
+        "x-prompt-padding": "Tokens of the bucket that are not the prompt's.",
+    }.items()
+}
+"""For the documentation of a route that answers `prompt_headers`."""
 
 
 def stream_headers(requests: Sequence[GenerateRequest], info: Info, options: HttpOptions) -> dict[str, str]:
@@ -42,6 +55,19 @@ def whole_headers(
             "x-time-per-token": _milliseconds(timings.inference / max(1, generated)),
         }
     return headers
+
+
+def prompt_headers(tokenization: Tokenization) -> dict[str, str]:
+    """Return what a prompt would cost, as far as it is known."""
+    cost = tokenization.cost
+    told = {
+        "x-prompt-tokens": len(tokenization.tokens),
+        "x-image-tokens": cost.image_tokens,
+        "x-image-tiles": cost.image_tiles,
+        "x-prompt-bucket": cost.bucket,
+        "x-prompt-padding": cost.padding,
+    }
+    return {name: str(count) for name, count in told.items() if count is not None}
 
 
 def _characters(request: GenerateRequest) -> int:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from runtime.http.hangup import unless_hung_up
 from runtime.http.options import HttpOptions
-from runtime.runtime import Completion, Delta, GenerateRequest, Info, PrefillToken, PromptToken, Runtime, Token
+from runtime.runtime import Completion, Delta, GenerateRequest, Info, PrefillToken, Runtime, Token, Tokenization
 
 Result = TypeVar("Result")
 
@@ -62,8 +62,8 @@ class Replies:
             self._info = await self._runtime.info()
         return self._info
 
-    async def tokenize(self, request: GenerateRequest, http_request: Request) -> Sequence[PromptToken]:
-        """Return a prompt's tokens."""
+    async def tokenize(self, request: GenerateRequest, http_request: Request) -> Tokenization:
+        """Return a prompt's tokens, and what they would cost."""
         return await unless_hung_up(http_request, self._runtime.tokenize(request))
 
     async def whole(self, requests: Sequence[GenerateRequest], http_request: Request) -> tuple[Info, Sequence[Reply]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -22,14 +23,15 @@ def routes(runtime: Runtime, options: HttpOptions) -> APIRouter:
     @router.get("/ping", responses=unhealthy, response_class=Response)
     @router.get("/health", responses=unhealthy, response_class=Response)
     async def health() -> Response:
-        """Answer 200 when requests are served now, 503 otherwise."""
-        try:
+        """Answer 200 when requests are served now, 503 otherwise; during the warm-up with how far it is."""
+        reason = "unhealthy"
+        with suppress(RuntimeServiceError):
             state = await runtime.health()
-        except RuntimeServiceError:
-            state = None
-        if state is not None and state.readiness is Readiness.READY:
-            return Response(status_code=200)
-        return JSONResponse({"error": "unhealthy", "error_type": "healthcheck"}, 503)
+            if state.readiness is Readiness.READY:
+                return Response(status_code=200)
+            if state.readiness is Readiness.WARMING:
+                reason = state.message
+        return JSONResponse({"error": reason, "error_type": "healthcheck"}, 503)
 
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:

@@ -49,8 +49,7 @@ class GenerationService(generation_pb2_grpc.GenerationServicer):
         self, request: generation_pb2.TokenizeRequest, context: Context
     ) -> generation_pb2.TokenizeResponse:
         async with aborting(context):
-            tokens = await self._runtime.tokenize(convert.request_from(request.request))
-        return generation_pb2.TokenizeResponse(tokens=map(convert.prompt_token_message, tokens))
+            return convert.tokenization_message(await self._runtime.tokenize(convert.request_from(request.request)))
 
     async def Info(self, _request: messages_pb2.InfoRequest, context: Context) -> messages_pb2.InfoResponse:
         async with aborting(context):

@@ -13,13 +13,13 @@ from runtime.backend import CONTRACT_VERSION, Limits, ModelSpec
 from runtime.budgets import Budgets
 from runtime.compatibility import FOREIGN_FLAGS
 from runtime.config import Settings, check_order
-from runtime.engine import Planner
 from runtime.errors import BackendError, BackendRefused, StartupError
 from runtime.intake.limits import IntakeLimits
-from runtime.knobs import Value, flag_of
+from runtime.knobs import SHAPES, Value, flag_of
 from runtime.local import LocalRuntime
 from runtime.model import FoundModel, find_model, read_model
 from runtime.plugins import FoundBackend, Hooks, backend_named, told
+from runtime.preparation import Planner
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
 from runtime.prompt.tokenizer import Tokenizer
@@ -75,6 +75,7 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         plan=_planner(settings, backend, model),
         reuse_prefixes=settings.prefix_reuse,
         prefill_chunk=settings.prefill_chunk,
+        warm_up=settings.warmup_enabled,
     )
 
 
@@ -107,11 +108,12 @@ def options_of(settings: Settings, backend: FoundBackend) -> dict[str, Value]:
 
     Options given that are another backend's are told of, and refused where ignoring them would give other results.
     """
-    declared = {} if backend.spec is None else {knob.name: knob.default for knob in backend.spec.options}
+    declared = {knob.name: knob.default for knob in backend.options}
     given = settings.backend_options
-    for name in given.keys() - declared.keys():
+    refused = {foreign.flag: foreign.harmless for foreign in FOREIGN_FLAGS if foreign.refused}
+    for name in sorted(given.keys() - declared.keys()):
         flag = flag_of(name)
-        if any(foreign.flag == flag and foreign.refused for foreign in FOREIGN_FLAGS):
+        if flag in refused and str(given[name]) not in refused[flag]:
             raise StartupError(f"{flag} is not supported by backend {backend.name}; leave it out")
         log.warning("%s has no effect: backend %s has no such option", flag, backend.name)
     return {name: given.get(name, default) for name, default in declared.items()}
@@ -130,8 +132,14 @@ def budgets_of(settings: Settings, limits: Limits) -> Budgets:
 
 
 def _planner(settings: Settings, backend: FoundBackend, model: ModelSpec) -> Planner | None:
-    """Return how the shapes of a backend are planned that must know them; None for one that takes any."""
+    """Return how the shapes of a backend are planned that must know them; None for one that takes any.
+
+    What was given for shapes is told of then, for it is heeded by nobody.
+    """
     if backend.spec is None or not backend.spec.static_shapes:
+        for knob in SHAPES:
+            if getattr(settings, knob.name) != knob.default:
+                log.warning("%s has no effect: backend %s takes batches of any shape", knob.flag, backend.name)
         return None
     ladders = Ladders.of(settings)
     return lambda limits, budgets, resumes: plan_shapes(model, limits, budgets, ladders, resumes)

@@ -72,19 +72,22 @@ class Supervisor:
         assert self._process is not None
         started = told = time.monotonic()
         while self._process.returncode is None:
-            if await self._is_ready():
+            readiness = await self._readiness()
+            if readiness is Readiness.READY:
                 return True
+            if readiness is Readiness.WARMING:  # the worker itself tells how far it is
+                told = time.monotonic()
             if time.monotonic() - told >= PROGRESS_SECONDS:
                 told = time.monotonic()
                 log.info("still loading after %.0f s", told - started)
             await asyncio.sleep(POLL_SECONDS)
         return False
 
-    async def _is_ready(self) -> bool:
+    async def _readiness(self) -> Readiness:
         try:
-            return (await self._runtime.health()).readiness is Readiness.READY
+            return (await self._runtime.health()).readiness
         except NotReady:  # it does not listen yet
-            return False
+            return Readiness.LOADING
 
     def _failure(self, status: int) -> StartupError:
         if status < 0:

@@ -50,7 +50,7 @@ async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
 
 async def _serve(settings: Settings, runtime: LocalRuntime, server: RpcServer, stop: asyncio.Event) -> None:
     started = time.monotonic()
-    log.info("loading %s on backend %s", settings.model_id, settings.backend)
+    log.info("loading %s on backend %s", settings.model_id, (await runtime.info()).backend)
     if not await _first(asyncio.wrap_future(runtime.engine.loaded), stop):
         return
     await server.tell(Readiness.READY)

@@ -3,5 +3,6 @@
 from runtime.shapes.ladders import Ladders
 from runtime.shapes.lookup import PlannedShapes
 from runtime.shapes.planner import plan_shapes
+from runtime.shapes.subplan import subplan
 
-__all__ = ["Ladders", "PlannedShapes", "plan_shapes"]
+__all__ = ["Ladders", "PlannedShapes", "plan_shapes", "subplan"]

@@ -17,6 +17,8 @@ Key = TypeVar("Key", bound=Hashable)
 class PlannedShapes:
     """Finds shapes in a plan; the `Shapes` of a scheduler. Raises UnplannedShape for what no shape holds."""
 
+    pads = True
+
     def __init__(self, plan: ShapePlan) -> None:
         whole = [shape for shape in plan.prefill if not shape.cached]
         resumed = [shape for shape in plan.prefill if shape.cached]

@@ -7,7 +7,7 @@ Thread-safe: the device thread and the event loop both record. TGI's names (rout
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -101,6 +101,13 @@ class Metrics:
             " with pictures; encode: what the backend says the vision tower took of it, if it does.",
             stage=IMAGE_STAGES,
         )
+        self.prefix_reused_tokens = counter(
+            "runtime_prefix_reused_tokens", "Tokens of prompts that were not computed again."
+        )
+        self.backend_stat = registry.gauges("runtime_backend_stat", "Counted by the backend, by its own names.", "name")
+        self.warmup_seconds = gauge("runtime_warmup_seconds", "What the warm-up has taken, seconds.")
+        self.warmup_shapes = registry.gauges("runtime_warmup_shapes", "Shapes of the plan, by state.", "state")
+        self.tell_warmup(0, 0, 0.0)
         self._oldest: float | None = None
         self.queue_age.set_function(self._queue_age)
 
@@ -134,6 +141,17 @@ class Metrics:
             self.image_tokens.observe(picture.tokens)
             for stage, seconds in picture.seconds.items():
                 self.image_stage.labels(stage).observe(seconds)
+
+    def tell_warmup(self, done: int, total: int, seconds: float) -> None:
+        """Set how far the warm-up is."""
+        self.warmup_seconds.set(seconds)
+        self.warmup_shapes.labels("warmed").set(done)
+        self.warmup_shapes.labels("left").set(total - done)
+
+    def tell_backend(self, stats: Mapping[str, float]) -> None:
+        """Set what the backend counts."""
+        for name, value in stats.items():
+            self.backend_stat.labels(name).set(value)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -26,7 +26,7 @@ Labelled = TypeVar("Labelled", Counter, Histogram)
 
 
 class Registry:
-    """The metrics of one process. Labels are given with all their values, so that a rate has a zero to start from."""
+    """The metrics of one process. Labels come with all their values, so that a rate has a zero to start from."""
 
     def __init__(self) -> None:
         self._collectors = CollectorRegistry()
@@ -50,6 +50,10 @@ class Registry:
     def gauge(self, name: str, meaning: str) -> Gauge:
         """Make a value that goes up and down."""
         return Gauge(name, meaning, registry=self._collectors)
+
+    def gauges(self, name: str, meaning: str, label: str) -> Gauge:
+        """Make values that go up and down, one for each value of a label, which nobody knows beforehand."""
+        return Gauge(name, meaning, [label], registry=self._collectors)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus' text format; TGI's counters without the `_total` they never had."""

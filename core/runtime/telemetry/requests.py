@@ -82,6 +82,8 @@ class RequestWatch:
         self._last = now
         self._generated += len(delta.tokens)
         if delta.completion is not None:
+            cost = delta.completion.cost
+            self._facts |= {"cached_tokens": cost.cached_tokens, "padding": cost.padding}
             timings = delta.completion.timings or self._timings()
             self._succeed(delta.completion.prompt_tokens, timings)
             self._tell(logging.INFO, "Success", timings, finish_reason=delta.completion.finish_reason.value)

@@ -152,10 +152,12 @@ class HealthResponse(_message.Message):
         READINESS_LOADING: _ClassVar[HealthResponse.Readiness]
         READINESS_READY: _ClassVar[HealthResponse.Readiness]
         READINESS_FAILED: _ClassVar[HealthResponse.Readiness]
+        READINESS_WARMING: _ClassVar[HealthResponse.Readiness]
     READINESS_UNSPECIFIED: HealthResponse.Readiness
     READINESS_LOADING: HealthResponse.Readiness
     READINESS_READY: HealthResponse.Readiness
     READINESS_FAILED: HealthResponse.Readiness
+    READINESS_WARMING: HealthResponse.Readiness
     READINESS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     readiness: HealthResponse.Readiness

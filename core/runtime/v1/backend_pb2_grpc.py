@@ -81,7 +81,8 @@ class BackendServicer(object):
     """Missing associated documentation comment in .proto file."""
 
     def Warmup(self, request, context):
-        """Runs the warm-up hook; one message per warmed shape, none for a backend that takes any shape.
+        """Runs the warm-up hook once more, for every shape of the plan; one message per warmed shape, none for a backend that
+        takes any shape. Steps of all requests wait for it. UNAVAILABLE during the warm-up at the start: see Health.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

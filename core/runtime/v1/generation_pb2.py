@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from runtime.v1 import messages_pb2 as runtime_dot_v1_dot_messages__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bruntime/v1/generation.proto\x12\nruntime.v1\x1a\x19runtime/v1/messages.proto\"7\n\x0fGenerateRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.runtime.v1.Request\"4\n\x10GenerateResponse\x12 \n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x11.runtime.v1.Delta\"7\n\x0fTokenizeRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.runtime.v1.Request\";\n\x10TokenizeResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.runtime.v1.PromptToken\"r\n\x0bPromptToken\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07special\x18\x03 \x01(\x08\x12\x12\n\x05start\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04stop\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_startB\x07\n\x05_stop\"\x10\n\x0eMetricsRequest\"%\n\x0fMetricsResponse\x12\x12\n\nexposition\x18\x01 \x01(\t2\x9b\x02\n\nGeneration\x12G\n\x08Generate\x12\x1b.runtime.v1.GenerateRequest\x1a\x1c.runtime.v1.GenerateResponse0\x01\x12\x45\n\x08Tokenize\x12\x1b.runtime.v1.TokenizeRequest\x1a\x1c.runtime.v1.TokenizeResponse\x12\x39\n\x04Info\x12\x17.runtime.v1.InfoRequest\x1a\x18.runtime.v1.InfoResponse\x12\x42\n\x07Metrics\x12\x1a.runtime.v1.MetricsRequest\x1a\x1b.runtime.v1.MetricsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bruntime/v1/generation.proto\x12\nruntime.v1\x1a\x19runtime/v1/messages.proto\"7\n\x0fGenerateRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.runtime.v1.Request\"4\n\x10GenerateResponse\x12 \n\x05\x64\x65lta\x18\x01 \x01(\x0b\x32\x11.runtime.v1.Delta\"7\n\x0fTokenizeRequest\x12$\n\x07request\x18\x01 \x01(\x0b\x32\x13.runtime.v1.Request\"a\n\x10TokenizeResponse\x12\'\n\x06tokens\x18\x01 \x03(\x0b\x32\x17.runtime.v1.PromptToken\x12$\n\x04\x63ost\x18\x02 \x01(\x0b\x32\x16.runtime.v1.PromptCost\"r\n\x0bPromptToken\x12\n\n\x02id\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07special\x18\x03 \x01(\x08\x12\x12\n\x05start\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x11\n\x04stop\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x08\n\x06_startB\x07\n\x05_stop\"\x10\n\x0eMetricsRequest\"%\n\x0fMetricsResponse\x12\x12\n\nexposition\x18\x01 \x01(\t2\x9b\x02\n\nGeneration\x12G\n\x08Generate\x12\x1b.runtime.v1.GenerateRequest\x1a\x1c.runtime.v1.GenerateResponse0\x01\x12\x45\n\x08Tokenize\x12\x1b.runtime.v1.TokenizeRequest\x1a\x1c.runtime.v1.TokenizeResponse\x12\x39\n\x04Info\x12\x17.runtime.v1.InfoRequest\x1a\x18.runtime.v1.InfoResponse\x12\x42\n\x07Metrics\x12\x1a.runtime.v1.MetricsRequest\x1a\x1b.runtime.v1.MetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENIZEREQUEST']._serialized_start=181
   _globals['_TOKENIZEREQUEST']._serialized_end=236
   _globals['_TOKENIZERESPONSE']._serialized_start=238
-  _globals['_TOKENIZERESPONSE']._serialized_end=297
-  _globals['_PROMPTTOKEN']._serialized_start=299
-  _globals['_PROMPTTOKEN']._serialized_end=413
-  _globals['_METRICSREQUEST']._serialized_start=415
-  _globals['_METRICSREQUEST']._serialized_end=431
-  _globals['_METRICSRESPONSE']._serialized_start=433
-  _globals['_METRICSRESPONSE']._serialized_end=470
-  _globals['_GENERATION']._serialized_start=473
-  _globals['_GENERATION']._serialized_end=756
+  _globals['_TOKENIZERESPONSE']._serialized_end=335
+  _globals['_PROMPTTOKEN']._serialized_start=337
+  _globals['_PROMPTTOKEN']._serialized_end=451
+  _globals['_METRICSREQUEST']._serialized_start=453
+  _globals['_METRICSREQUEST']._serialized_end=469
+  _globals['_METRICSRESPONSE']._serialized_start=471
+  _globals['_METRICSRESPONSE']._serialized_end=508
+  _globals['_GENERATION']._serialized_start=511
+  _globals['_GENERATION']._serialized_end=794
 # @@protoc_insertion_point(module_scope)

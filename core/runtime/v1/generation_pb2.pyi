@@ -26,10 +26,12 @@ class TokenizeRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[_messages_pb2.Request, _Mapping]] = ...) -> None: ...
 
 class TokenizeResponse(_message.Message):
-    __slots__ = ("tokens",)
+    __slots__ = ("tokens", "cost")
     TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     tokens: _containers.RepeatedCompositeFieldContainer[PromptToken]
-    def __init__(self, tokens: _Optional[_Iterable[_Union[PromptToken, _Mapping]]] = ...) -> None: ...
+    cost: _messages_pb2.PromptCost
+    def __init__(self, tokens: _Optional[_Iterable[_Union[PromptToken, _Mapping]]] = ..., cost: _Optional[_Union[_messages_pb2.PromptCost, _Mapping]] = ...) -> None: ...
 
 class PromptToken(_message.Message):
     __slots__ = ("id", "text", "special", "start", "stop")

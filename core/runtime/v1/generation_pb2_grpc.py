@@ -70,7 +70,7 @@ class GenerationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Tokenize(self, request, context):
-        """Tells the tokens of a prompt, picture tokens included.
+        """Tells the tokens of a prompt, picture tokens included, and what they would cost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

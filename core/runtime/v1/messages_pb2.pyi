@@ -141,21 +141,43 @@ class Timings(_message.Message):
     total: float
     def __init__(self, validation: _Optional[float] = ..., queue: _Optional[float] = ..., inference: _Optional[float] = ..., total: _Optional[float] = ...) -> None: ...
 
+class ImageCost(_message.Message):
+    __slots__ = ("tiles", "tokens")
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tiles: int
+    tokens: int
+    def __init__(self, tiles: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
+
+class PromptCost(_message.Message):
+    __slots__ = ("images", "cached_tokens", "bucket", "padding")
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
+    images: _containers.RepeatedCompositeFieldContainer[ImageCost]
+    cached_tokens: int
+    bucket: int
+    padding: int
+    def __init__(self, images: _Optional[_Iterable[_Union[ImageCost, _Mapping]]] = ..., cached_tokens: _Optional[int] = ..., bucket: _Optional[int] = ..., padding: _Optional[int] = ...) -> None: ...
+
 class GeneratedText(_message.Message):
-    __slots__ = ("text", "generated_tokens", "finish_reason", "seed", "prompt_tokens", "timings")
+    __slots__ = ("text", "generated_tokens", "finish_reason", "seed", "prompt_tokens", "timings", "prompt_cost")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     GENERATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_COST_FIELD_NUMBER: _ClassVar[int]
     text: str
     generated_tokens: int
     finish_reason: FinishReason
     seed: int
     prompt_tokens: int
     timings: Timings
-    def __init__(self, text: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., seed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    prompt_cost: PromptCost
+    def __init__(self, text: _Optional[str] = ..., generated_tokens: _Optional[int] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., seed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., prompt_cost: _Optional[_Union[PromptCost, _Mapping]] = ...) -> None: ...
 
 class Tokens(_message.Message):
     __slots__ = ("ids", "logprobs", "texts", "is_special")

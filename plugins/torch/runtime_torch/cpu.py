@@ -24,6 +24,7 @@ from runtime.static.weights import Weights
 
 from runtime_torch.linear import CpuKernels
 from runtime_torch.ragged import PrefillStep, RaggedAttention, Span, Step, decode_step
+from runtime_torch.row_cache import RowCache
 
 TOGETHER: Final = 1024
 """Tokens of prompts that go through the layers together: enough for the matrix units, few enough for the caches."""
@@ -39,9 +40,9 @@ class Cpu:
         self._vocabulary = model.vocabulary
         self._image_token = model.image_token_id
         self._encode_seconds = 0.0
-        attention = RaggedAttention(
-            model.layers, limits.rows, limits.context, model.kv_heads, model.decoder.head_dim, dtype
-        )
+        width = model.decoder.head_dim
+        self._rows = RowCache(model.layers, limits.rows, limits.context, model.kv_heads, width, dtype)
+        attention = RaggedAttention(self._rows, width)
         with Weights(model.path, dtype) as weights:
             self._model: LlavaNext[Step] = LlavaNext(
                 model, weights, CpuKernels(), attention, limits.context, cache_bytes
@@ -53,6 +54,7 @@ class Cpu:
         decoder = self._model.decoder
         logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
         logprobs = torch.zeros(batch.tokens.shape) if batch.prompt_logprobs else None
+        self._rows.reserve(int((batch.offsets + batch.lengths).max()))
         for rows, step in self._steps(batch):
             tokens = torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])
             positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
@@ -74,7 +76,8 @@ class Cpu:
     def decode(self, batch: DecodeBatch) -> DecodeOutput:
         slots = batch.active.nonzero().flatten()
         positions = batch.positions[slots]
-        step = decode_step(slots.tolist(), positions.tolist(), self._dtype)
+        self._rows.reserve(int(positions.max()) + 1)
+        step = decode_step(slots.tolist(), positions.tolist(), self._rows)
         decoder = self._model.decoder
         hidden = decoder.forward(decoder.embed(batch.tokens[slots]), positions, step)
         if len(slots) == len(batch.tokens):

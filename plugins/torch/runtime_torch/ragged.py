@@ -9,6 +9,8 @@ from typing import Final
 import torch
 import torch.nn.functional as F
 
+from runtime_torch.row_cache import RowCache
+
 BLOCK: Final = 256
 """Queries of a prompt that are computed together: their scores stay in the processor's cache."""
 MOST_WASTE: Final = 1.5
@@ -38,15 +40,13 @@ class PrefillStep:
 class Group:
     """Rows of neighbouring slots that decode together, in the order of their slots."""
 
-    start: int
-    """The first row among the tokens of the step."""
-    slot: int
-    """The first slot."""
-    count: int
+    rows: slice
+    """Among the tokens of the step."""
+    slots: slice
     context: int
-    """Tokens of the longest row, the new one included."""
-    mask: torch.Tensor | None  # dtype of the cache [count, 1, 1, context], -inf behind the end of each row
-    """None when all rows are equally long."""
+    """Tokens of the cache that are read of each row: of the longest, or all there are room for."""
+    mask: torch.Tensor | None  # dtype of the cache [rows, 1, 1, context], -inf behind the end of each row
+    """None when every row ends at `context`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +62,21 @@ Step = PrefillStep | DecodeStep
 
 
 class RaggedAttention:
-    """The cache of keys and values, and attention over it."""
+    """Attention over a cache of rows."""
 
-    def __init__(self, layers: int, slots: int, context: int, kv_heads: int, width: int, dtype: torch.dtype) -> None:
-        shape = (slots, kv_heads, context, width)
-        self._keys = [zeros(shape, dtype) for _ in range(layers)]
-        self._values = [zeros(shape, dtype) for _ in range(layers)]
-        self._kv_heads = kv_heads
+    def __init__(self, cache: RowCache, width: int) -> None:
+        self._cache = cache
         self._scale = width**-0.5
-        self._future = torch.full((BLOCK, BLOCK), float("-inf"), dtype=dtype).triu(1)  # what a query may not see
+        future = torch.full((BLOCK, BLOCK), float("-inf"), dtype=cache.dtype)
+        self._future = future.triu(1)  # what a query may not see
 
     def __call__(
         self, layer: int, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: Step
     ) -> torch.Tensor:
         """Append and attend; see `runtime.static.decoder.Attention`."""
-        keys, values = self._keys[layer], self._values[layer]
-        query = query.view(
-            len(query), self._kv_heads, -1, query.shape[-1]
-        )  # heads that share a key are rows of one matrix product
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        # Heads that share a key are rows of one matrix product.
+        query = query.view(len(query), keys.shape[1], -1, query.shape[-1])
         seen = torch.empty_like(query, memory_format=torch.contiguous_format)
         if isinstance(step, PrefillStep):
             for span in step.spans:
@@ -87,18 +84,27 @@ class RaggedAttention:
                 end = span.offset + span.length
                 keys[span.slot, :, span.offset : end] = key[held].transpose(0, 1)
                 values[span.slot, :, span.offset : end] = value[held].transpose(0, 1)
-                for head in range(self._kv_heads):
+                for head in range(keys.shape[1]):
                     past = keys[span.slot, head, :end], values[span.slot, head, :end]
                     self._prefill(query[held, head], *past, seen[held, head])
         else:
             keys[step.slots, :, step.positions] = key
             values[step.slots, :, step.positions] = value
             for group in step.groups:
-                slots, rows = slice(group.slot, group.slot + group.count), slice(group.start, group.start + group.count)
-                past = keys[slots, :, : group.context], values[slots, :, : group.context]
-                # The fused operator is slow for a single query, but not for the few that share a key.
-                seen[rows] = F.scaled_dot_product_attention(query[rows], *past, group.mask, scale=self._scale)
+                past = keys[group.slots, :, : group.context], values[group.slots, :, : group.context]
+                seen[group.rows] = self._decode(query[group.rows], *past, group.mask)
         return seen.flatten(1)
+
+    def _decode(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Let one query per head, [rows, kv_heads, shared, width], see [rows, kv_heads, context, width]."""
+        if not keys.is_contiguous():  # a matrix product would copy them first; the fused operator does not
+            return F.scaled_dot_product_attention(query, keys, values, mask, scale=self._scale)
+        scores = torch.matmul(query * self._scale, keys.transpose(2, 3))
+        if mask is not None:
+            scores += mask
+        return torch.matmul(scores.softmax(-1), values)
 
     def _prefill(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor) -> None:
         """Let the last tokens of one row see those before: query [length, shared, width] -> `seen`, the same.
@@ -116,38 +122,34 @@ class RaggedAttention:
             seen[start:stop] = torch.mm(scores.softmax(-1), values[:visible]).view(rows, shared, width)
 
 
-def decode_step(slots: Sequence[int], positions: Sequence[int], dtype: torch.dtype) -> DecodeStep:
+def decode_step(slots: Sequence[int], positions: Sequence[int], cache: RowCache) -> DecodeStep:
     """Plan one step of rows, given in the order of their slots, each with the position of its new token."""
-    groups = tuple(_group(start, list(slots), list(positions), stop, dtype) for start, stop in _runs(slots, positions))
+    lengths = [position + 1 for position in positions]
+    groups = tuple(_group(run, slots, lengths, cache) for run in _runs(slots, lengths))
     return DecodeStep(torch.tensor(slots), torch.tensor(positions), groups)
 
 
-def _runs(slots: Sequence[int], positions: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) of runs of neighbouring slots whose rows are about equally long."""
+def _runs(slots: Sequence[int], lengths: Sequence[int]) -> Iterator[slice]:
+    """Yield runs of neighbouring slots whose rows are about equally long."""
     start = 0
     while start < len(slots):
         stop, longest, together = start, 0, 0
         while stop < len(slots) and slots[stop] - slots[start] == stop - start:
-            longest, together = max(longest, positions[stop] + 1), together + positions[stop] + 1
+            longest, together = max(longest, lengths[stop]), together + lengths[stop]
             if longest * (stop + 1 - start) > MOST_WASTE * together:
                 break
             stop += 1
-        yield start, stop
+        yield slice(start, stop)
         start = stop
 
 
-def _group(start: int, slots: list[int], positions: list[int], stop: int, dtype: torch.dtype) -> Group:
-    lengths = torch.tensor(positions[start:stop]) + 1
-    context = int(lengths.max())
+def _group(run: slice, slots: Sequence[int], lengths: Sequence[int], cache: RowCache) -> Group:
+    chosen = torch.tensor(lengths[run])
+    count, context = len(chosen), int(chosen.max())
+    if count > 1 and cache.capacity * count <= MOST_WASTE * int(chosen.sum()):
+        context = cache.capacity  # to the end of the buffers, where neighbouring rows are one piece
     mask = None
-    if int(lengths.min()) < context:
-        behind = torch.arange(context) >= lengths.unsqueeze(1)  # bool [count, context]
-        mask = torch.zeros(behind.shape, dtype=dtype).masked_fill_(behind, float("-inf"))[:, None, None]
-    return Group(start, slots[start], stop - start, context, mask)
-
-
-def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """Return zeros that take memory only where they are written to; torch.zeros touches every page."""
-    import numpy
-
-    return torch.from_numpy(numpy.zeros(shape, f"uint{8 * dtype.itemsize}")).view(dtype)
+    if int(chosen.min()) < context:
+        behind = torch.arange(context) >= chosen.unsqueeze(1)  # bool [rows, context]
+        mask = torch.zeros(behind.shape, dtype=cache.dtype).masked_fill_(behind, float("-inf"))[:, None, None]
+    return Group(run, slice(slots[run.start], slots[run.start] + count), context, mask)

@@ -21,21 +21,22 @@ def test_table() -> None:
     """A heading and one line for each, in columns."""
     result = CliRunner().invoke(main, ["backends"])
     assert result.exit_code == 0
-    heading, arithmetic, reference = result.output.splitlines()
+    heading, arithmetic, cpu, reference = result.output.splitlines()
     assert heading.split() == ["NAME", "VERSION", "CONTRACT", "AVAILABLE"]
     assert arithmetic.split(maxsplit=5) == [
         "arithmetic", "arithmetic", "1.0", "~=1.0", "yes", "sums in place of a model, for tests"
     ]  # fmt: skip
+    assert cpu.split()[:5] == ["cpu", "vlm-runtime", __version__, "~=1.0", "yes"]
     assert reference.split()[:5] == ["cpu_reference", "vlm-runtime", __version__, "~=1.0", "yes"]
     for column in ("NAME", "VERSION", "CONTRACT", "AVAILABLE"):
         place = heading.index(column)
-        assert all(line[place - 1 : place] in ("", " ") and line[place] != " " for line in (arithmetic, reference))
+        assert all(line[place - 1 : place] in ("", " ") and line[place] != " " for line in (arithmetic, cpu, reference))
 
 
 def test_json() -> None:
     """Every fact, under a name of its own."""
     result = CliRunner().invoke(main, ["backends", "--json"])
-    arithmetic, reference = json.loads(result.output)
+    arithmetic, cpu, reference = json.loads(result.output)
     assert arithmetic == {
         "name": "arithmetic",
         "summary": "sums in place of a model, for tests",
@@ -46,5 +47,5 @@ def test_json() -> None:
         "reason": "",
         "details": {"device": "cpu"},
     }
-    assert reference["name"] == "cpu_reference"
+    assert [cpu["name"], reference["name"]] == ["cpu", "cpu_reference"]
     assert reference["details"]["device"] == "cpu"

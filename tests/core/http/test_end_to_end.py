@@ -47,7 +47,7 @@ async def test_picture(demo: LocalRuntime) -> None:
     picture = (demo_model.MODEL.parent / "pictures" / "tall.png").read_bytes()
     width, height = Image.open(io.BytesIO(picture)).size
     inputs = f"![](data:image/png;base64,{base64.b64encode(picture).decode()})What?"
-    prompt = [each.id for each in await demo.tokenize(GenerateRequest(parts=split_markdown(inputs)))]
+    prompt = [each.id for each in (await demo.tokenize(GenerateRequest(parts=split_markdown(inputs)))).tokens]
     body = {"inputs": inputs, "parameters": {"max_new_tokens": 3, "details": True}}
     async with client(demo) as http:
         frames = (await http.post("/generate_stream", json=body)).text.split("\n\n")[:-1]
@@ -56,19 +56,56 @@ async def test_picture(demo: LocalRuntime) -> None:
     assert events[-1]["details"]["input_length"] == len(prompt)
 
 
+async def test_cost_of_pictures(demo: LocalRuntime, tmp_path: Path) -> None:
+    """Tiles and tokens worked out by hand, told alike by every route, with a gateway between.
+
+    A tile is 56 x 56 pixels and makes 7 x 7 features. A picture of 179 x 161 keeps most of itself on 2 x 2 tiles; with
+    the base tile they are 5. Of the 14 x 14 features of the canvas it covers 161 * 14 / 179 = 12.6 rows: one is left
+    out above and one below. Each of the 12 others ends with a newline: 7 * 7 + 12 * (14 + 1) = 229 tokens. One of
+    200 x 40 keeps most on 3 x 1 tiles and covers 40 * 21 / 200 = 4.2 of 7 rows: 7 * 7 + 5 * (21 + 1) = 159 tokens.
+    """
+    urls = [data_uri((demo_model.PICTURES / "three-shapes.png").read_bytes()), data_uri(blank(200, 40))]
+    inputs = "".join(f"![]({url})" for url in urls) + "What?"
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
+    chat = {"messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "What?"}]}], "max_tokens": 2}
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    body = {"inputs": inputs, "parameters": {"max_new_tokens": 2, "details": True}}
+    async with connected(demo, tmp_path) as connection, client(connection.remote) as http:
+        tokenized = await http.post("/tokenize", json={"inputs": inputs})
+        whole = (await http.post("/generate", json=body)).json()
+        stream = (await http.post("/generate_stream", json=body)).text
+        templated = (await http.post("/chat_tokenize", json=chat)).json()
+        answer = (await http.post(CHAT, json=chat)).json()
+        chunks = chunks_of((await http.post(CHAT, json={**chat, **options})).text)
+    count = len(tokenized.json())
+    told = {name: int(text) for name, text in tokenized.headers.items() if name.startswith(("x-image", "x-prompt"))}
+    assert told == {
+        "x-prompt-tokens": count,
+        "x-image-tokens": 229 + 159,
+        "x-image-tiles": 5 + 4,
+        "x-prompt-bucket": count,
+        "x-prompt-padding": 0,
+    }
+    cost = {"images": [{"tiles": 5, "tokens": 229}, {"tiles": 4, "tokens": 159}], "cached_tokens": 0, "padding": 0}
+    last_event = json.loads(stream.split("\n\n")[-2].removeprefix("data: "))
+    assert whole["details"]["prompt_cost"] == last_event["details"]["prompt_cost"] == {**cost, "bucket": count}
+    chat_count = len(templated["tokenize_response"])
+    assert templated["prompt_cost"] == {**cost, "bucket": chat_count}
+    assert answer["usage"] == chunks[-1]["usage"] == usage(chat_count, 2, tiles=9, image_tokens=388)
+
+
 async def test_chat_reply(demo: LocalRuntime) -> None:
     """The prompt is the chat template's; the tokens follow the backend's rule."""
     body = {**HELLO, "temperature": 0, "max_tokens": 4}
-    prompt = [
-        each.id for each in await demo.tokenize(GenerateRequest(messages=(Message("user", (TextPart("hello"),)),)))
-    ]
+    told = await demo.tokenize(GenerateRequest(messages=(Message("user", (TextPart("hello"),)),)))
+    prompt = [each.id for each in told.tokens]
     text = TOKENIZER.decode(expected(prompt, 4), skip_special_tokens=True)
     async with client(demo) as http:
         whole = (await http.post(CHAT, json=body)).json()
         chunks = chunks_of((await http.post(CHAT, json={**body, "stream": True})).text)
     content = whole["choices"][0]["message"]["content"]
     assert content.strip() == text.strip()
-    assert whole["usage"] == {"prompt_tokens": len(prompt), "completion_tokens": 4, "total_tokens": len(prompt) + 4}
+    assert whole["usage"] == usage(len(prompt), 4)
     assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == content
 
 
@@ -84,7 +121,7 @@ async def test_several_prompts_through_a_gateway(demo: LocalRuntime, tmp_path: P
     choices = [chunk["choices"][0] for chunk in chunks]
     for index, choice in enumerate(whole["choices"]):
         assert "".join(each["text"] for each in choices if each["index"] == index) == choice["text"]
-    assert whole["usage"] == {"prompt_tokens": 5, "completion_tokens": 16, "total_tokens": 21}
+    assert whole["usage"] == usage(5, 16)
 
 
 async def test_no_tokens_is_refused(demo: LocalRuntime) -> None:
@@ -113,6 +150,33 @@ async def test_same_refusal_with_a_gateway_between(body: object, demo: LocalRunt
                 answer = await http.post("/generate", content=json.dumps(body), headers=JSON)
             assert answer.status_code == 422
             assert answer.json()["error_type"] == "validation"
+
+
+def data_uri(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def blank(width: int, height: int) -> bytes:
+    """An encoded picture of nothing."""
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def usage(prompt: int, completion: int, tiles: int = 0, image_tokens: int = 0) -> dict[str, Any]:
+    """What is told of prompts that nothing is padded for, and that share no beginning with another."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {
+            "cached_tokens": 0,
+            "image_tokens": image_tokens,
+            "image_tiles": tiles,
+            "bucket": prompt,
+            "padding": 0,
+        },
+    }
 
 
 def chunks_of(text: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime.backend import DecodeShape, PrefillShape, VisionShape, WarmupProgress
+from runtime.cost import ImageCost, PromptCost
 from runtime.errors import InvalidRequest
 from runtime.parameters import LONGEST_STOP, SMALLEST
 from runtime.rpc import convert
@@ -35,6 +36,7 @@ from runtime.runtime import (
     TextPart,
     Timings,
     Token,
+    Tokenization,
     TokensPart,
 )
 from runtime.v1 import messages_pb2
@@ -86,8 +88,16 @@ requests = st.builds(
 )
 candidates = st.lists(st.builds(Candidate, uint32, st.text(), floats32, st.booleans()), max_size=2).map(tuple)
 tokens = st.builds(Token, uint32, st.text(), floats32, st.booleans(), candidates)
+prompt_tokens = st.builds(PromptToken, uint32, st.text(), st.booleans(), st.none() | uint32, st.none() | uint32)
 prefill_tokens = st.builds(PrefillToken, uint32, st.text(), st.none() | floats32)
 seconds = st.floats(allow_nan=False)
+costs = st.builds(
+    PromptCost,
+    images=st.lists(st.builds(ImageCost, uint32, uint32), max_size=3).map(tuple),
+    cached_tokens=uint32,
+    bucket=st.none() | uint32,
+    padding=st.none() | uint32,
+)
 completions = st.builds(
     Completion,
     st.text(),
@@ -96,6 +106,7 @@ completions = st.builds(
     uint32,
     st.none() | uint64,
     st.none() | st.builds(Timings, seconds, seconds, seconds, seconds),
+    costs,
 )
 deltas = st.builds(
     Delta, st.lists(tokens, max_size=3).map(tuple), st.none() | completions, st.lists(prefill_tokens).map(tuple)
@@ -141,10 +152,10 @@ def test_info_round_trip(info: Info) -> None:
     assert convert.info_from(convert.info_message(info)) == info
 
 
-@given(st.builds(PromptToken, uint32, st.text(), st.booleans(), st.none() | uint32, st.none() | uint32))
-def test_prompt_token_round_trip(token: PromptToken) -> None:
-    """A place of 0 and no place are told apart."""
-    assert convert.prompt_token_from(convert.prompt_token_message(token)) == token
+@given(st.builds(Tokenization, st.lists(prompt_tokens, max_size=3).map(tuple), costs))
+def test_tokenization_round_trip(tokenization: Tokenization) -> None:
+    """A place of 0 and no place are told apart, and a bucket of 0 and none."""
+    assert convert.tokenization_from(convert.tokenization_message(tokenization)) == tokenization
 
 
 @given(st.builds(Health, st.sampled_from(Readiness), st.text()))

@@ -70,6 +70,7 @@ async def test_stream_through_the_stub(tmp_path: Path) -> None:
     end = deltas[-1].generated_text
     assert (end.finish_reason, end.generated_tokens, end.prompt_tokens) == (messages_pb2.FINISH_REASON_LENGTH, 4, 3)
     assert not end.HasField("seed")
+    assert (end.prompt_cost.cached_tokens, end.prompt_cost.bucket, end.prompt_cost.padding) == (0, 3, 0)
 
 
 async def test_same_reply_on_both_sides(tmp_path: Path) -> None:
@@ -93,12 +94,12 @@ async def test_many_streams_at_once(tmp_path: Path) -> None:
 
 
 async def test_tokenize(tmp_path: Path) -> None:
-    """Ids, texts, and which of them are special; the end of sequence is 2."""
+    """Ids, texts, which of them are special, and what they cost; the end of sequence is 2."""
     async with arithmetic_runtime() as runtime, connected(runtime, tmp_path) as connection:
         there = await connection.remote.tokenize(tokens_request([1, 500, 2]))
         here = await runtime.tokenize(tokens_request([1, 500, 2]))
     assert there == here
-    assert [(token.id, token.special) for token in there] == [(1, True), (500, False), (2, True)]
+    assert [(token.id, token.special) for token in there.tokens] == [(1, True), (500, False), (2, True)]
 
 
 @pytest.mark.proves("runtime.v1.Backend/Info")

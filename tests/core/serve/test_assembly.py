@@ -159,7 +159,7 @@ async def test_ids_in_place_of_text() -> None:
     """Both ways; the ids that a tokenizer made give the same reply."""
     request = GenerateRequest((TextPart("What shape is green?"),), stopping=StoppingParameters(4))
     async with built() as runtime:
-        prompt = [token.id for token in await runtime.tokenize(request)]
+        prompt = [token.id for token in (await runtime.tokenize(request)).tokens]
     written = replace(request, parts=(TextPart(",".join(map(str, prompt))),))
     async with built(skip_tokenizer=True) as runtime:
         answer = await reply(runtime, written)
@@ -198,7 +198,7 @@ async def test_settings_for_pictures_are_enforced(given: dict[str, int]) -> None
     """A picture that is fine by default is refused by each of the three limits."""
     request = GenerateRequest((ImagePart(PICTURE),))
     async with built() as runtime:
-        assert await runtime.tokenize(request)
+        assert (await runtime.tokenize(request)).tokens
     async with built(**given) as runtime:
         with pytest.raises(InvalidRequest, match=f"{next(iter(given.values()))}"):
             await runtime.tokenize(request)

@@ -118,4 +118,4 @@ async def test_validation_workers(serve: Serve, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(PromptBuilder, "build", wait_and_build)
     async with serve("--validation-workers", "3") as (runtime, _backend):
         prompts = await asyncio.gather(*(runtime.tokenize(tokens_request([1, 500 + n])) for n in range(3)))
-    assert [[token.id for token in prompt] for prompt in prompts] == [[1, 500], [1, 501], [1, 502]]
+    assert [[token.id for token in prompt.tokens] for prompt in prompts] == [[1, 500], [1, 501], [1, 502]]

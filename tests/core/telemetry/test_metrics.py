@@ -90,7 +90,9 @@ def prepare(request: GenerateRequest) -> TokenPrompt:
     if PICTURE not in part.ids:
         return TokenPrompt(part.ids)
     images = Images(torch.zeros(3, 3, 2, 2), (3,), ((4, 4),), (b"digest",))
-    return TokenPrompt(part.ids, images, (PictureCost(9, 3, {"fetch": 0.5, "decode": 1.0, "tile": 2.0}),))
+    cost = PictureCost(9, 3, {"fetch": 0.5, "decode": 1.0, "tile": 2.0})
+    start = part.ids.index(PICTURE)
+    return TokenPrompt(part.ids, images, (cost,), (slice(start, start + 1),))
 
 
 async def traffic() -> dict[str, Metric]:

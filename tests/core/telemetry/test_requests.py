@@ -55,6 +55,7 @@ async def test_success(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch("[0-9a-f]{16}", line["request_id"])
     assert line["finish_reason"] == answer.completion.finish_reason.value
     assert (line["prompt_tokens"], line["images"], line["image_tokens"]) == (3, 0, 0)
+    assert (line["cached_tokens"], line["padding"]) == (0, 0)
     assert line["generated_tokens"] == len(answer.tokens)
     assert line["seed"] == 7
     assert line["parameters"] == {"temperature": 0.5, "max_new_tokens": 4}

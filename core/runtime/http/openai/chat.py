@@ -56,7 +56,7 @@ async def chat(replies: Replies, body: ChatBody, request: Request) -> Response:
 async def _frames(
     started: StartedReplies, choices: Sequence[ChatChoice], body: ChatBody, head: dict[str, Any]
 ) -> AsyncGenerator[bytes, None]:
-    completions: list[Completion] = []
+    completions: dict[int, Completion] = {}
     usage_field: dict[str, Any] = {"usage": None} if body.include_usage else {}
     for choice in choices:
         yield sse.event({**head, "choices": [choice.opening()], **usage_field})
@@ -64,6 +64,7 @@ async def _frames(
         for chunk in choices[index].chunks(delta):
             yield sse.event({**head, "choices": [chunk], **usage_field})
         if delta.completion is not None:
-            completions.append(delta.completion)
+            completions[index] = delta.completion
     if body.include_usage:
-        yield sse.event({**head, "choices": [], "usage": usage(completions, len(choices))})
+        ended = [completions[index] for index in sorted(completions)]
+        yield sse.event({**head, "choices": [], "usage": usage(ended, len(choices))})

@@ -58,7 +58,7 @@ async def _echoes(
     echoes: list[str] = []
     for prompt, first in zip(body.prompt, asked[:: body.n or 1], strict=True):
         is_ids = any(isinstance(part, TokensPart) for part in first.parts)
-        text = "".join(token.text for token in await replies.tokenize(first, request)) if is_ids else prompt
+        text = "".join(token.text for token in (await replies.tokenize(first, request)).tokens) if is_ids else prompt
         echoes += [text] * (body.n or 1)
     return echoes
 

@@ -84,12 +84,23 @@ class CompletionsBody(CompletionFields):
         )
 
 
+class PromptTokensDetails(BaseModel):
+    """What the prompts cost; each has `cached_tokens + bucket - padding` tokens."""
+
+    cached_tokens: int = Field(description="Left computed by an earlier prompt that begins alike.")
+    image_tokens: int
+    image_tiles: int = Field(description="Squares the vision tower sees.")
+    bucket: int | None = Field(description="Tokens computed, padding included. Null: not known.")
+    padding: int | None
+
+
 class Usage(BaseModel):
     """Tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
 
 
 class TextLogprobs(BaseModel):

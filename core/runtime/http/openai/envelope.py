@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
+from runtime.cost import PromptCost
 from runtime.runtime import Completion, FinishReason, Info
 
 FINISH_REASONS: Final = {
@@ -27,8 +28,30 @@ def envelope(kind: str, model: str | None, info: Info, prefix: str) -> dict[str,
     }
 
 
-def usage(completions: Sequence[Completion], n: int) -> dict[str, int]:
-    """Count tokens; a prompt counts once for its `n` replies, which lie together."""
-    prompt = sum(completion.prompt_tokens for completion in completions[::n])
+def usage(completions: Sequence[Completion], n: int) -> dict[str, Any]:
+    """Count tokens; a prompt counts once for its `n` replies, which lie together, with the cost of the first."""
+    prompts = completions[::n]
+    prompt = sum(completion.prompt_tokens for completion in prompts)
     generated = sum(completion.generated_tokens for completion in completions)
-    return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": _details([completion.cost for completion in prompts]),
+    }
+
+
+def _details(costs: Sequence[PromptCost]) -> dict[str, int | None]:
+    """Add costs up; the first field is OpenAI's, the others are ours."""
+    return {
+        "cached_tokens": sum(cost.cached_tokens for cost in costs),
+        "image_tokens": sum(cost.image_tokens for cost in costs),
+        "image_tiles": sum(cost.image_tiles for cost in costs),
+        "bucket": _sum([cost.bucket for cost in costs]),
+        "padding": _sum([cost.padding for cost in costs]),
+    }
+
+
+def _sum(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

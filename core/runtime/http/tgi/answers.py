@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from runtime.cost import PromptCost
 from runtime.http.replies import Reply
 from runtime.runtime import Candidate, Completion, PrefillToken, Token
 
@@ -24,6 +25,16 @@ def winner_first(replies: Sequence[Reply]) -> list[Reply]:
     """Put the reply of the highest mean log-probability before the others, which keep their order."""
     winner = max(range(len(replies)), key=lambda index: _mean_logprob(replies[index]))
     return [replies[winner], *replies[:winner], *replies[winner + 1 :]]
+
+
+def cost_body(cost: PromptCost) -> dict[str, Any]:
+    """Return what a prompt costs, which TGI does not tell."""
+    return {
+        "images": [{"tiles": image.tiles, "tokens": image.tokens} for image in cost.images],
+        "cached_tokens": cost.cached_tokens,
+        "bucket": cost.bucket,
+        "padding": cost.padding,
+    }
 
 
 def details_body(reply: Reply, others: Sequence[Reply]) -> dict[str, Any]:
@@ -62,6 +73,7 @@ def _ending(completion: Completion) -> dict[str, Any]:
         "finish_reason": completion.finish_reason.value,
         "generated_tokens": completion.generated_tokens,
         "seed": completion.seed,
+        "prompt_cost": cost_body(completion.cost),
     }
 
 

@@ -28,12 +28,29 @@ class TokenBody(BaseModel):
     special: bool = Field(description="Whether it is a control token and no text.")
 
 
+class ImageCostBody(BaseModel):
+    """What one picture adds to a prompt."""
+
+    tiles: int = Field(description="Squares the vision tower sees.")
+    tokens: int
+
+
+class PromptCostBody(BaseModel):
+    """What a prompt costs; it has `cached_tokens + bucket - padding` tokens."""
+
+    images: list[ImageCostBody]
+    cached_tokens: int = Field(description="Left computed by an earlier prompt that begins alike.")
+    bucket: int | None = Field(description="Tokens computed, padding included. Null: not known.")
+    padding: int | None
+
+
 class Ending(BaseModel):
-    """Why and where a reply ended."""
+    """Why and where a reply ended, and what its prompt cost."""
 
     finish_reason: FinishReasonName
     generated_tokens: int
     seed: int | None = Field(description="Null for a greedy reply.")
+    prompt_cost: PromptCostBody
     prefill: list[PrefillTokenBody]
     tokens: list[TokenBody]
     top_tokens: list[list[TokenBody]] = Field(default_factory=list)
@@ -74,3 +91,4 @@ class ChatTokens(BaseModel):
 
     templated_text: str
     tokenize_response: list[PromptTokenBody]
+    prompt_cost: PromptCostBody

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from runtime.rpc.convert.reply import delta_from, delta_message, prompt_token_from, prompt_token_message
+from runtime.rpc.convert.prompt import tokenization_from, tokenization_message
+from runtime.rpc.convert.reply import delta_from, delta_message
 from runtime.rpc.convert.request import request_from, request_message
 from runtime.rpc.convert.state import (
     batch_from,
@@ -31,8 +32,8 @@ __all__ = [
     "info_message",
     "progress_from",
     "progress_message",
-    "prompt_token_from",
-    "prompt_token_message",
     "request_from",
     "request_message",
+    "tokenization_from",
+    "tokenization_message",
 ]

@@ -1,4 +1,4 @@
-"""What is answered: tokens, completions, and the tokens of prompts."""
+"""What is answered: tokens and completions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from runtime.runtime import Candidate, Completion, Delta, FinishReason, PrefillToken, PromptToken, Timings, Token
-from runtime.v1 import generation_pb2, messages_pb2
+from runtime.rpc.convert.prompt import cost_from, cost_message
+from runtime.runtime import Candidate, Completion, Delta, FinishReason, PrefillToken, Timings, Token
+from runtime.v1 import messages_pb2
 
 FINISH_REASONS = {
     FinishReason.LENGTH: messages_pb2.FINISH_REASON_LENGTH,
@@ -73,6 +74,7 @@ def _completion_from(message: messages_pb2.GeneratedText) -> Completion:
         prompt_tokens=message.prompt_tokens,
         seed=message.seed if message.HasField("seed") else None,
         timings=_timings_from(message.timings) if message.HasField("timings") else None,
+        cost=cost_from(message.prompt_cost),
     )
 
 
@@ -94,22 +96,5 @@ def _completion_message(completion: Completion) -> messages_pb2.GeneratedText:
         prompt_tokens=completion.prompt_tokens,
         seed=completion.seed,
         timings=None if completion.timings is None else _timings_message(completion.timings),
-    )
-
-
-def prompt_token_from(message: generation_pb2.PromptToken) -> PromptToken:
-    """Read one token of a prompt."""
-    return PromptToken(
-        id=message.id,
-        text=message.text,
-        special=message.special,
-        start=message.start if message.HasField("start") else None,
-        stop=message.stop if message.HasField("stop") else None,
-    )
-
-
-def prompt_token_message(token: PromptToken) -> generation_pb2.PromptToken:
-    """Make the message of one token of a prompt."""
-    return generation_pb2.PromptToken(
-        id=token.id, text=token.text, special=token.special, start=token.start, stop=token.stop
+        prompt_cost=cost_message(completion.cost),
     )

@@ -10,6 +10,7 @@ from runtime.v1 import backend_pb2, messages_pb2
 
 READINESS = {
     Readiness.LOADING: backend_pb2.HealthResponse.READINESS_LOADING,
+    Readiness.WARMING: backend_pb2.HealthResponse.READINESS_WARMING,
     Readiness.READY: backend_pb2.HealthResponse.READINESS_READY,
     Readiness.FAILED: backend_pb2.HealthResponse.READINESS_FAILED,
 }

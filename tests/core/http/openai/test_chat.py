@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from runtime.cost import PromptCost
 from runtime.errors import NotReady
 from runtime.runtime import (
     Candidate,
@@ -21,7 +23,7 @@ from runtime.runtime import (
     Token,
 )
 from support.asgi import client, events
-from support.scripted import InTurn, ScriptedRuntime, last, token
+from support.scripted import DETAILS, InTurn, ScriptedRuntime, last, token
 from support.serving import info
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +66,7 @@ async def test_whole_reply() -> None:
                 "finish_reason": "length",
             },
         ],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "prompt_tokens_details": DETAILS},
     }
 
 
@@ -240,7 +242,12 @@ async def test_several_choices() -> None:
     async with client(runtime := InTurn(*scripts)) as http:
         answer = (await http.post(PATH, json={**HELLO, "n": 2, "seed": 7})).json()
     assert [(each["index"], each["message"]["content"]) for each in answer["choices"]] == [(0, "one"), (1, "two")]
-    assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11}
+    assert answer["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 6,
+        "total_tokens": 11,
+        "prompt_tokens_details": DETAILS,
+    }
     first, second = (request.sampling.seed for request in runtime.requests)
     assert first == 7
     assert second not in (None, 7)
@@ -284,9 +291,23 @@ async def test_usage_of_a_stream() -> None:
         chunks = events((await http.post(PATH, json=body)).text)
     assert (chunks[-1]["choices"], chunks[-1]["usage"]) == (
         [],
-        {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+        {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "prompt_tokens_details": DETAILS},
     )
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
+
+
+async def test_cost_of_a_stream_is_the_first_choice_s() -> None:
+    """As of a whole reply, though the second ends before it."""
+    second = last("c", token("c"))
+    assert second.completion is not None
+    reused = replace(second, completion=replace(second.completion, cost=PromptCost(cached_tokens=5)))
+    scripts = ((Delta((token("a"),)), last("ab", token("b"))), (reused,))
+    body = {**HELLO, "n": 2, "stream": True, "stream_options": {"include_usage": True}}
+    async with client(InTurn(*scripts)) as http:
+        *chunks, end = events((await http.post(PATH, json=body)).text)
+    ended = [chunk["choices"][0]["index"] for chunk in chunks if chunk["choices"][0]["finish_reason"]]
+    assert ended == [1, 0]
+    assert end["usage"]["prompt_tokens_details"] == DETAILS
 
 
 @pytest.mark.parametrize(

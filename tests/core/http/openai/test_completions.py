@@ -18,7 +18,7 @@ from runtime.runtime import (
     TokensPart,
 )
 from support.asgi import client, events
-from support.scripted import InTurn, ScriptedRuntime, last, token
+from support.scripted import DETAILS, InTurn, ScriptedRuntime, last, token
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_whole_reply() -> None:
         "model": "mine",
         "object": "text_completion",
         "choices": [{"index": 0, "text": " one two", "logprobs": None, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "prompt_tokens_details": DETAILS},
     }
 
 
@@ -125,7 +125,12 @@ async def test_several_prompts() -> None:
     async with client(InTurn(*scripts)) as http:
         answer = (await http.post(PATH, json={"prompt": ["a", "b"], "n": 2})).json()
     assert [(each["index"], each["text"]) for each in answer["choices"]] == [(0, "w"), (1, "x"), (2, "y"), (3, "z")]
-    assert answer["usage"] == {"prompt_tokens": 10, "completion_tokens": 12, "total_tokens": 22}
+    assert answer["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 12,
+        "total_tokens": 22,
+        "prompt_tokens_details": {name: 2 * count for name, count in DETAILS.items()},
+    }
 
 
 async def test_several_streamed_prompts() -> None:

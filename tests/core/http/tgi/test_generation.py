@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -24,13 +25,14 @@ from runtime.runtime import (
     Token,
 )
 from support.asgi import Exchange, client
-from support.scripted import InTurn, ScriptedRuntime, last, token
+from support.scripted import COST_BODY, InTurn, ScriptedRuntime, last, token
 
 pytestmark = pytest.mark.anyio
 
 REPLY = (Delta((token(" one"),)), last(" one two", token(" two", 8), token("</s>", 2, special=True)))
 TOKEN_7 = '{"id":7,"text":" one","logprob":-0.5,"special":false}'
 TOKEN_8 = '{"id":8,"text":" two","logprob":-0.5,"special":false}'
+COST = json.dumps(COST_BODY, separators=(",", ":"))
 TOKEN_2 = '{"id":2,"text":"</s>","logprob":-0.5,"special":true}'
 
 
@@ -53,12 +55,12 @@ async def test_whole_reply() -> None:
 
 
 async def test_whole_reply_with_details() -> None:
-    """The fields are TGI's, in its order; `prefill` stays empty."""
+    """The fields are TGI's, in its order, and the prompt's cost; `prefill` stays empty."""
     async with client(ScriptedRuntime(REPLY[0], last(" one", token(" two", 8), seed=5))) as http:
         answer = await http.post("/generate", json={"inputs": "a", "parameters": {"details": True}})
     assert answer.text == (
-        '{"generated_text":" one","details":{"finish_reason":"length","generated_tokens":3,"seed":5,"prefill":[],'
-        f'"tokens":[{TOKEN_7},{TOKEN_8}]}}}}'
+        '{"generated_text":" one","details":{"finish_reason":"length","generated_tokens":3,"seed":5,'
+        f'"prompt_cost":{COST},"prefill":[],"tokens":[{TOKEN_7},{TOKEN_8}]}}}}'
     )
 
 
@@ -74,7 +76,7 @@ async def test_stream_byte_for_byte() -> None:
     """An event for each token; text and details are null until the last one."""
     async with client(ScriptedRuntime(*REPLY)) as http:
         answer = await http.post("/generate_stream", json={"inputs": "a", "parameters": {"details": True}})
-    details = '{"finish_reason":"length","generated_tokens":3,"seed":null,"input_length":5}'
+    details = f'{{"finish_reason":"length","generated_tokens":3,"seed":null,"prompt_cost":{COST},"input_length":5}}'
     assert answer.text == (
         f'data: {{"index":1,"token":{TOKEN_7},"generated_text":null,"details":null}}\n\n'
         f'data: {{"index":2,"token":{TOKEN_8},"generated_text":null,"details":null}}\n\n'
@@ -256,7 +258,8 @@ async def test_best_of() -> None:
     details = answer.json()["details"]
     assert (details["seed"], [each["id"] for each in details["tokens"]]) == (1, [7])
     (other,) = details["best_of_sequences"]
-    assert list(other) == ["generated_text", "finish_reason", "generated_tokens", "seed", "prefill", "tokens"]
+    fields = ["generated_text", "finish_reason", "generated_tokens", "seed", "prompt_cost", "prefill", "tokens"]
+    assert list(other) == fields
     assert (other["generated_text"], other["seed"], [each["id"] for each in other["tokens"]]) == ("longer", 2, [8, 9])
     assert [request.sampling.seed for request in runtime.requests] == [None, None]
     assert answer.headers["x-generated-tokens"] == "6"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from runtime.cost import PromptCost
 from runtime.errors import NotReady
-from runtime.runtime import GenerateRequest, ImageUrlPart, Message, TextPart
+from runtime.runtime import GenerateRequest, ImageUrlPart, Message, TextPart, Tokenization
 from support.asgi import client
-from support.scripted import ScriptedRuntime
+from support.scripted import COST_BODY, TOKENS, ScriptedRuntime
 
 pytestmark = pytest.mark.anyio
 
@@ -27,13 +28,36 @@ async def test_tokenize() -> None:
     assert runtime.requests == [GenerateRequest((ImageUrlPart("data:x"), TextPart("one two")))]
 
 
+async def test_cost_is_in_the_headers() -> None:
+    """The body is TGI's array; what is not known before the model serves is left out."""
+
+    class Loading(ScriptedRuntime):
+        async def tokenize(self, request: GenerateRequest) -> Tokenization:
+            return Tokenization(TOKENS, PromptCost())
+
+    told = []
+    for runtime in (ScriptedRuntime(), Loading()):
+        async with client(runtime) as http:
+            answer = await http.post("/tokenize", json={"inputs": "a"})
+        told.append({name: count for name, count in answer.headers.items() if name.startswith("x-")})
+    images = {"x-image-tokens": "32", "x-image-tiles": "8"}
+    assert told == [
+        {"x-prompt-tokens": "3", **images, "x-prompt-bucket": "64", "x-prompt-padding": "7"},
+        {"x-prompt-tokens": "3", "x-image-tokens": "0", "x-image-tiles": "0"},
+    ]
+
+
 @pytest.mark.proves("POST /chat_tokenize")
 async def test_chat_tokenize() -> None:
     """The text the template makes besides."""
     runtime = ScriptedRuntime()
     async with client(runtime) as http:
         answer = await http.post("/chat_tokenize", json={"messages": [{"role": "user", "content": "one two"}]})
-    assert answer.json() == {"templated_text": "<s>one two", "tokenize_response": BODIES}
+    assert answer.json() == {
+        "templated_text": "<s>one two",
+        "tokenize_response": BODIES,
+        "prompt_cost": COST_BODY,
+    }
     assert runtime.requests[0].messages == (Message("user", (TextPart("one two"),)),)
 
 
