@@ -133,14 +133,14 @@ def run(rows: int, steps: int, waiting: int, profile: cProfile.Profile | None = 
                 profile.disable()
             done.set()
 
-    metrics = Metrics(limits.prefill_tokens, limits.context)
+    metrics = Metrics(limits.prefill_tokens, limits.context, limits.rows)
     engine = Engine(load, deliver, lease_idle_seconds=300, metrics=metrics)
     for key in range(rows + waiting):
         engine.submit(_row(key, tokenizer, steps))
     parts: list[tuple[str, object, str]] = [
         ("choosing", sampler.Sampler, "choose"),
         ("set-up", sampler, "prepare"),
-        ("detokenizing", Row, "push"),
+        ("detokenizing", Row, "tell"),
     ]
     with watch.on(*([] if profile is not None else parts)):
         engine.start()

@@ -21,6 +21,7 @@ from runtime.http.app import create_app
 from runtime.http.options import HttpOptions
 from runtime.knobs import GROUPS, KNOBS, Knob
 from runtime.rpc.server import SERVICES
+from runtime_torch import OPTIONS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = (ROOT / "docs" / "configuration.md", ROOT / "docs" / "proofs.md")
@@ -78,6 +79,7 @@ def _marked(test: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[str]:
 def _tables() -> Iterator[tuple[str, str]]:
     for group, knobs in GROUPS.items():
         yield group.lower(), _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in knobs])
+    yield "cpu", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in OPTIONS])
     yield (
         "device",
         _table(

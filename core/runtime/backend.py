@@ -141,8 +141,8 @@ class Capacity:
     rows: int
     context: int
     resumes: bool = False
-    """Whether a prefill may continue what its slot holds (`PrefillBatch.offsets`). Then a slot keeps what it holds,
-    also after it is released, until a prefill or a decode step writes to it."""
+    """Whether a prefill may continue what its slot holds (`PrefillBatch.offsets`). Then `prefill` writes to the slots,
+    and each keeps what it holds, also after it is released, until a prefill or a decode step writes to it."""
     asynchronous: bool = False
     """Whether `decode` returns before the device is done. Then the text of a step is told while the device computes
     the next one."""

@@ -48,11 +48,17 @@ class Compute:
 
     @hookspec
     def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
-        """Run every shape of `plan` so that none is met for the first time in service."""
+        """Run every shape of `plan` so that none is met for the first time in service; change no slot.
+
+        Call `progress` after each shape, and let through what it raises. `capacity` is asked again afterwards.
+        """
 
     @hookspec(firstresult=True)
     def prefill(self, batch: PrefillBatch) -> PrefillOutput:  # type: ignore[empty-body]
-        """Compute whole prompts; return the logits after each row's last token and the state to concatenate."""
+        """Compute prompts; return the logits after each row's last token and the state to concatenate.
+
+        A backend whose `capacity` says that it resumes gets parts of prompts too.
+        """
 
     @hookspec
     def concatenate(self, prefix: Prefix[object], placements: Sequence[Placement]) -> None:
@@ -64,7 +70,10 @@ class Compute:
 
     @hookspec
     def release(self, slots: Sequence[int]) -> None:
-        """Forget the state of these slots (optional; a later concatenate overwrites them anyway)."""
+        """Hear that the rows in these slots have ended (optional; a later concatenate overwrites them anyway).
+
+        A backend that resumes keeps what they hold.
+        """
 
     @hookspec(firstresult=True)
     def stages(self, batch: PrefillBatch) -> Mapping[str, torch.Tensor]:  # type: ignore[empty-body]
@@ -72,11 +81,14 @@ class Compute:
 
     @hookspec(firstresult=True)
     def capacity(self) -> Capacity:  # type: ignore[empty-body]
-        """Tell what the loaded backend really affords (optional; the limits it was loaded with otherwise)."""
+        """Tell what the loaded backend really affords (optional; the limits it was loaded with otherwise).
+
+        After a warm-up it may be fewer rows: as many as a decode shape of the plan has.
+        """
 
     @hookspec(firstresult=True)
     def stats(self) -> Mapping[str, float]:  # type: ignore[empty-body]
-        """Return counters of the backend, for metrics (optional).
+        """Return counters of the backend, for metrics (optional); cheap, for it is called after each prefill.
 
         `image_encode_seconds`, when there, is the time the vision tower has taken so far.
         """

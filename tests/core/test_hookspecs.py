@@ -21,7 +21,7 @@ from runtime.backend import (
     ShapePlan,
     WarmupProgress,
 )
-from runtime.errors import BackendContractError, BackendError
+from runtime.errors import BackendContractError, BackendError, BackendRefused, NotReady
 from runtime.hookspecs import hookimpl
 from runtime.plugins import Hooks
 from support.arithmetic import ArithmeticBackend
@@ -213,6 +213,23 @@ def test_failure_names_backend_and_hook_only(
     assert error.value.message == f"backend odd failed in {hook}; the server's log has the cause"
     assert not isinstance(error.value, BackendContractError)
     assert "secret /dev/chip7" in caplog.text
+
+
+@pytest.mark.parametrize("error", [BackendRefused("no room"), NotReady("stopping")])
+def test_warm_up_may_be_refused_or_ended(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """By the backend in its own words, or by who hears of its progress: neither is a failure of the hook."""
+
+    class Warm(OneRow):
+        @hookimpl
+        def warmup(self, plan: ShapePlan, progress: Any) -> None:
+            progress(error)
+
+    def hear(progress: Any) -> None:
+        raise progress
+
+    with pytest.raises(type(error), match=str(error)):
+        hooks_of(Warm()).warmup(ShapePlan(), hear)
+    assert caplog.messages == []
 
 
 def test_failing_release_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:

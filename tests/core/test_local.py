@@ -104,7 +104,8 @@ async def test_request_that_just_fits_the_context() -> None:
         with pytest.raises(InvalidRequest) as caught:
             await reply(runtime, tokens_request([1, 500, 600], 62))
     assert caught.value.message == (
-        "`inputs` tokens + `max_new_tokens` must be <= 64. Given: 3 `inputs` tokens and 62 `max_new_tokens`; ask for fewer"
+        "`inputs` tokens + `max_new_tokens` must be <= 64."
+        " Given: 3 `inputs` tokens and 62 `max_new_tokens`; ask for fewer"
     )
 
 

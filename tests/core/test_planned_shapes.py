@@ -241,6 +241,8 @@ async def test_random_requests_meet_planned_shapes_only(
         await asyncio.gather(
             *(ask(prompt, count, chance.random() < 0.1) for prompt, count in conversations(chance, 300))
         )
+        for length in (70, 90):  # one after the other, so that the second finds the first
+            await ask([450] * length, 3, False)
         scraped = read_scrape(await runtime.metrics())
     prefills = [shape for shape in backend.met if isinstance(shape, PrefillShape)]
     assert backend.unknown == 0

@@ -51,23 +51,29 @@ LAYERS: dict[str, set[str]] = {
     },
     "batches": {"backend", "parts", "row"},
     "stepper": {"backend", "batches", "errors", "plugins", "row", "runtime", "sampling", "telemetry"},
-    "leases": {"backend", "budgets", "errors", "plugins", "prefixes", "row", "runtime", "slots", "stepper", "telemetry"},
+    "leases": {
+        "backend", "budgets", "errors", "plugins", "prefixes", "row", "runtime", "slots", "stepper", "telemetry",
+    },
+    "warming": {"backend"},
+    "preparation": {
+        "backend", "batches", "budgets", "errors", "plugins", "runtime", "shapes", "telemetry", "warming",
+    },
     "engine": {
-        "backend", "batches", "budgets", "errors", "leases", "plugins", "prefixes", "row", "runtime", "scheduler",
-        "shapes", "slots", "stepper", "telemetry",
+        "backend", "batches", "budgets", "errors", "leases", "plugins", "prefixes", "preparation", "row", "runtime",
+        "scheduler", "slots", "stepper", "telemetry",
     },
     "mailbox": {"row", "runtime"},
     "prompt_tokens": {"detokenize", "runtime", "vocabulary"},
     "local": {
-        "backend", "budgets", "cost", "engine", "errors", "leases", "mailbox", "parameters", "plugins",
+        "backend", "budgets", "cost", "engine", "errors", "leases", "mailbox", "parameters", "plugins", "preparation",
         "prompt_tokens", "row", "runtime", "sampling", "telemetry", "vocabulary",
     },
     "rpc": {"backend", "cost", "errors", "parameters", "prompt", "runtime", "telemetry", "v1", "v3"},
     "remote": {"backend", "errors", "rpc", "runtime", "telemetry", "v1"},
     "http": {"cost", "errors", "parameters", "prompt", "runtime", "telemetry"},
     "serve": {
-        "backend", "budgets", "compatibility", "config", "demo", "engine", "errors", "http", "intake", "knobs",
-        "local", "model", "plugins", "prompt", "remote", "rpc", "runtime", "sampling", "shapes", "telemetry",
+        "backend", "budgets", "compatibility", "config", "demo", "errors", "http", "intake", "knobs", "local", "model",
+        "plugins", "preparation", "prompt", "remote", "rpc", "runtime", "sampling", "shapes", "telemetry",
     },
     "cli": {
         "backend", "budgets", "compatibility", "config", "demo", "errors", "knobs", "model", "plugins", "serve",

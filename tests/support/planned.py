@@ -39,7 +39,7 @@ from support.arithmetic import EOS, ArithmeticBackend, SumRow
 from support.serving import LIMITS, MODEL, TOKENIZER, info, prepare
 
 GATE = "PLANNED_GATE"
-"""Names a named pipe that the third shape of the warm-up of a plugin's backend waits at."""
+"""Names a named pipe that the first warm-up of a plugin's backend waits at, before the third shape."""
 LADDERS = Ladders.linear(16, 1, 2)
 
 
@@ -173,11 +173,11 @@ loaded: list[PlannedBackend] = []
 
 def load(model: ModelSpec, limits: Limits) -> PlannedBackend:
     """Load no weights."""
-    backend, gate = PlannedBackend(model, limits), os.environ.get(GATE)
+    backend, gates = PlannedBackend(model, limits), [Path(os.environ[GATE])] if GATE in os.environ else []
 
     def wait(_shape: Shape) -> None:
-        if gate is not None and len(backend.warmed) == 2:
-            Path(gate).read_bytes()
+        if gates and len(backend.warmed) == 2:
+            gates.pop().read_bytes()
 
     backend.before = wait
     loaded.append(backend)

@@ -122,6 +122,8 @@ def _option(knob: Knob) -> click.Option:
         """A carrier for the option."""
 
     option: click.Option = declared.__click_params__[0]  # type: ignore[attr-defined]
+    if knob.default not in (None, ()):
+        option.show_default = str(knob.default)
     return option
 
 

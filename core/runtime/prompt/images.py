@@ -12,7 +12,7 @@ from runtime.geometry import canvas_size, tile_count, unpadded_grid
 from runtime.intake.decode import Picture, decode_picture
 from runtime.intake.limits import IntakeLimits
 from runtime.intake.source import picture_bytes
-from runtime.prompt.tiles import cut_tiles
+from runtime.prompt.tiles import cut_tiles, join_tiles
 from runtime.runtime import ImagePart, ImageUrlPart
 from runtime.telemetry.pictures import StageClock
 
@@ -42,7 +42,7 @@ def build_images(
         digests.append(picture.digest)
         seconds.append(clock.seconds)
     counts = tuple(tile_count(size, geometry) for size in sizes)
-    return Images(torch.cat(tiles), counts, tuple(sizes), tuple(digests)), seconds
+    return Images(join_tiles(tiles), counts, tuple(sizes), tuple(digests)), seconds
 
 
 def _check_thickness(picture: Picture, index: int, geometry: ImageGeometry) -> None:

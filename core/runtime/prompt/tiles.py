@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 
 from runtime.backend import ImageGeometry
 from runtime.geometry import canvas_size, fitted_size
+
+# NumPy, because PyTorch would share this work out to a team of threads per calling thread, and teams that are more
+# threads than the machine has cores slow down whatever else computes with PyTorch.
+
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
 
 
 def cut_tiles(image: Image.Image, geometry: ImageGeometry) -> torch.Tensor:  # float32 [tiles, 3, tile, tile], cpu
@@ -16,10 +26,27 @@ def cut_tiles(image: Image.Image, geometry: ImageGeometry) -> torch.Tensor:  # f
     black (models/llava_next/image_processing_llava_next.py of transformers).
     """
     base = _pixels(image.resize((geometry.tile, geometry.tile), geometry.resample))
-    tiles = torch.cat([_cut(base, geometry.tile), _cut(_pixels(_fit(image, geometry)), geometry.tile)])
+    tiles = np.concatenate([_cut(base, geometry.tile), _cut(_pixels(_fit(image, geometry)), geometry.tile)])
+    scaled = np.empty(tiles.shape, np.float32)
+    for channel, levels in enumerate(_levels(geometry)):
+        np.take(levels, tiles[:, channel], out=scaled[:, channel])
+    return torch.from_numpy(scaled)
+
+
+def join_tiles(pictures: Sequence[torch.Tensor]) -> torch.Tensor:  # float32 [tiles, 3, tile, tile], cpu
+    """Return the tiles of several pictures in one tensor."""
+    if len(pictures) == 1:
+        return pictures[0]
+    return torch.from_numpy(np.concatenate([tiles.numpy() for tiles in pictures]))
+
+
+def _levels(geometry: ImageGeometry) -> Floats:  # [3, 256]
+    """Return what each byte becomes in each channel."""
     # In double precision and then rounded, as transformers does, so that the values are equal to the last bit.
-    scaled = (tiles.to(torch.float64) * geometry.rescale).to(torch.float32)
-    return (scaled - _per_channel(geometry.mean)) / _per_channel(geometry.std)
+    scaled = (np.arange(256, dtype=np.float64) * geometry.rescale).astype(np.float32)
+    mean, std = (np.array(values, np.float32)[:, None] for values in (geometry.mean, geometry.std))
+    levels: Floats = (scaled - mean) / std
+    return levels
 
 
 def _fit(image: Image.Image, geometry: ImageGeometry) -> Image.Image:
@@ -32,15 +59,11 @@ def _fit(image: Image.Image, geometry: ImageGeometry) -> Image.Image:
     return canvas
 
 
-def _pixels(image: Image.Image) -> torch.Tensor:  # uint8 [height, width, 3], cpu
-    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(image.height, image.width, 3)
+def _pixels(image: Image.Image) -> Bytes:  # [height, width, 3]
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
-def _cut(pixels: torch.Tensor, tile: int) -> torch.Tensor:  # uint8 [tiles, 3, tile, tile], cpu
+def _cut(pixels: Bytes, tile: int) -> Bytes:  # [tiles, 3, tile, tile]
     rows, columns = pixels.shape[0] // tile, pixels.shape[1] // tile
-    grid = pixels.view(rows, tile, columns, tile, 3)
-    return grid.permute(0, 2, 4, 1, 3).reshape(rows * columns, 3, tile, tile)
-
-
-def _per_channel(values: tuple[float, float, float]) -> torch.Tensor:  # float32 [3, 1, 1], cpu
-    return torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+    grid = pixels.reshape(rows, tile, columns, tile, 3)
+    return grid.transpose(0, 2, 4, 1, 3).reshape(rows * columns, 3, tile, tile)

@@ -52,11 +52,11 @@ class TextGenerationService(generate_pb2_grpc.TextGenerationServiceServicer):
 
     async def Warmup(self, request: generate_pb2.WarmupRequest, context: Context) -> generate_pb2.WarmupResponse:
         async with aborting(context):
-            capacity = convert.capacity_message(request, await self._runtime.info())
+            convert.capacity_message(request, await self._runtime.info())  # to refuse before anything is warmed
             async with aclosing(self._runtime.warmup()) as events:
                 async for _ in events:
                     pass
-            return capacity
+            return convert.capacity_message(request, await self._runtime.info())
 
     async def Prefill(self, request: generate_pb2.PrefillRequest, context: Context) -> generate_pb2.PrefillResponse:
         async with aborting(context):

@@ -165,6 +165,7 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
 
 def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits, budgets: Budgets) -> Info:
     model, revision = found.spec, {} if found.commit is None else {"revision": found.commit}
+    given = {name: str(limits.options[name]) for name in limits.options.keys() & settings.backend_options.keys()}
     return Info(
         model_id=settings.model_id,
         model_digest=model.digest,
@@ -185,5 +186,5 @@ def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: 
         max_waiting_tokens=budgets.max_waiting_tokens,
         validation_workers=settings.validation_workers,
         vision=model.images is not None,
-        details={**backend.availability.details, **revision},
+        details={**backend.availability.details, **given, **revision},
     )

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 def shown_warmup(clock: Callable[[], float] = time.monotonic) -> Iterator[Show]:
     """Show until the end of the block what the yielded function is told."""
     if sys.stdout.isatty():
-        with Progress(TextColumn("warming up"), BarColumn(), TextColumn("{task.description}"), transient=True) as bar:
+        columns = (TextColumn("warming up"), BarColumn(bar_width=None), TextColumn("{task.description}"))
+        with Progress(*columns, transient=True, expand=True) as bar:  # the bar takes what the words leave
             task = bar.add_task("", total=None)
             yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
     else:

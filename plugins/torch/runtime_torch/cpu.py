@@ -40,6 +40,8 @@ class Cpu:
         self._vocabulary = model.vocabulary
         self._image_token = model.image_token_id
         self._encode_seconds = 0.0
+        self._overflown: set[int] = set()
+        """Slots that may hold what is no number, which their next row must not see."""
         width = model.decoder.head_dim
         self._rows = RowCache(model.layers, limits.rows, limits.context, model.kv_heads, width, dtype)
         attention = RaggedAttention(self._rows, width)
@@ -55,11 +57,15 @@ class Cpu:
         logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
         logprobs = torch.zeros(batch.tokens.shape) if batch.prompt_logprobs else None
         self._rows.reserve(int((batch.offsets + batch.lengths).max()))
+        for slot in self._overflown.intersection(batch.slots[batch.offsets == 0].tolist()):
+            self._rows.clear(slot)
+            self._overflown.remove(slot)
         for rows, step in self._steps(batch):
             tokens = torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])
             positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
             hidden = decoder.forward(self._embedded(tokens, rows, batch), positions, step)
             ends = torch.tensor([span.start + span.length - 1 for span in step.spans])
+            self._watch([span.slot for span in step.spans], hidden[ends])
             logits[rows] = decoder.logits(hidden[ends])
             if logprobs is not None:
                 for row, span in zip(rows, step.spans, strict=True):
@@ -80,6 +86,7 @@ class Cpu:
         step = decode_step(slots.tolist(), positions.tolist(), self._rows)
         decoder = self._model.decoder
         hidden = decoder.forward(decoder.embed(batch.tokens[slots]), positions, step)
+        self._watch(slots.tolist(), hidden)
         if len(slots) == len(batch.tokens):
             return DecodeOutput(decoder.logits(hidden))
         logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
@@ -130,6 +137,14 @@ class Cpu:
             hidden[tokens == self._image_token] = torch.cat(features)
             self._encode_seconds += time.perf_counter() - started
         return hidden
+
+    def _watch(self, slots: Sequence[int], hidden: torch.Tensor) -> None:
+        """Note the slots whose newest token, which sees all the others, came to what is no number."""
+        finite = hidden.isfinite().all(-1)
+        if not finite.all():
+            self._overflown.update(
+                slot for slot, is_finite in zip(slots, finite.tolist(), strict=True) if not is_finite
+            )
 
     def _logprobs(self, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Return the log-probability of each token but the first, in blocks that keep the scores small."""

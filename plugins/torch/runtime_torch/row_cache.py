@@ -15,7 +15,7 @@ class RowCache:
     """Buffers [slots, kv_heads, capacity, width] for the keys and the values of each layer.
 
     As long as the longest row, so that neighbouring slots are one contiguous piece, which matrix products need not
-    copy. What no row has written to is zero, and everything is finite.
+    copy. What no row has written to is zero.
     """
 
     def __init__(self, layers: int, slots: int, context: int, kv_heads: int, width: int, dtype: torch.dtype) -> None:
@@ -35,6 +35,12 @@ class RowCache:
             for layer, old in enumerate(buffers):  # one after the other, so that one at a time is there twice
                 buffers[layer] = self._buffer(self.capacity)
                 buffers[layer][:, :, :held] = old
+
+    def clear(self, slot: int) -> None:
+        """Make a slot zero, which may hold what is no number: masked, that would still be none."""
+        for buffers in (self.keys, self.values):
+            for buffer in buffers:
+                buffer[slot].zero_()
 
     def _buffer(self, capacity: int) -> torch.Tensor:
         slots, kv_heads, width = self._shape

@@ -15,6 +15,7 @@ from runtime import demo
 from runtime.cli import main
 from runtime.compatibility import DEVICE_VARIABLES, FOREIGN_FLAGS, ForeignFlag, known_variables
 from runtime.knobs import KNOBS, SHAPES
+from runtime_torch import OPTIONS
 from support.plugin import install_plugin, static_plugin
 
 GUIDE = [
@@ -40,7 +41,7 @@ DEVICE = {variable.environment for variable in DEVICE_VARIABLES}
 
 def run(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> Result:
     """The command, with no variable we know in the environment but those given."""
-    cleared: dict[str, str | None] = dict.fromkeys(known_variables())
+    cleared: dict[str, str | None] = dict.fromkeys([*known_variables(), *(knob.environment for knob in OPTIONS)])
     return CliRunner(env={**cleared, **environment}).invoke(main, ["env", *arguments])
 
 
@@ -62,7 +63,8 @@ def long_model(tmp_path: Path) -> str:
 
 def test_every_knob_and_every_variable_of_the_guide() -> None:
     """In the order of the tables."""
-    names = [*(knob.name for knob in KNOBS), *(variable.environment for variable in DEVICE_VARIABLES)]
+    knobs = [*KNOBS, *OPTIONS]
+    names = [*(knob.name for knob in knobs), *(variable.environment for variable in DEVICE_VARIABLES)]
     assert list(entries(run("--json"))) == names
 
 
@@ -100,6 +102,13 @@ def test_buckets_are_for_static_shapes(static: bool, tmp_path: Path, monkeypatch
         assert shown[knob.name]["reason"] == ("" if static else "backend bags takes batches of any shape")
 
 
+def test_backend_that_was_found() -> None:
+    """`auto` is told by the name it comes to; a backend that was asked for as it was given."""
+    for arguments, value, source in (([], "cpu", "derived"), (["--backend", "cpu_reference"], "cpu_reference", "flag")):
+        entry = entries(run("--json", *arguments))["backend"]
+        assert (entry["value"], entry["source"], entry["effective"]) == (value, source, True)
+
+
 def test_without_a_model() -> None:
     """What follows from it is left open; the rest is shown."""
     shown = entries(run("--json"))
@@ -127,7 +136,7 @@ def test_table() -> None:
     """A heading, and one line each."""
     heading, *lines = run("--model-id", "demo", environment={"PORT": "80"}).stdout.splitlines()
     assert heading.split() == ["NAME", "VALUE", "SOURCE", "EFFECTIVE", "MEANING"]
-    assert len(lines) == len(KNOBS) + len(DEVICE_VARIABLES)
+    assert len(lines) == len([*KNOBS, *OPTIONS, *DEVICE_VARIABLES])
     (port,) = [line for line in lines if line.startswith("port ")]
     assert port.split()[:5] == ["port", "80", "environment", "PORT", "yes"]
 

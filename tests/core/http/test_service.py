@@ -37,6 +37,15 @@ async def test_unhealthy(runtime: ScriptedRuntime) -> None:
     assert answer.json() == {"error": "unhealthy", "error_type": "healthcheck"}
 
 
+async def test_warming_up() -> None:
+    """The same, with how far it is in place of a word."""
+    told = "warming up: 12 of 155 shapes, prefill 4 x 4096 done, about 3 min left"
+    async with client(ScriptedRuntime(health=Health(Readiness.WARMING, told))) as http:
+        answer = await http.get("/health")
+    assert answer.status_code == 503
+    assert answer.json() == {"error": told, "error_type": "healthcheck"}
+
+
 @pytest.mark.proves("GET /info")
 async def test_info() -> None:
     """TGI's names, and our own facts."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from runtime.backend import ImageGeometry
 from runtime.geometry import fitted_size, tile_count
-from runtime.prompt.tiles import cut_tiles
+from runtime.prompt.tiles import cut_tiles, join_tiles
 
 
 def scene(height: int, width: int) -> Image.Image:
@@ -73,3 +75,21 @@ def test_a_picture_by_hand(demo: ImageGeometry) -> None:
     torch.testing.assert_close(padded[1, :, 5, 30], torch.tensor(white))
     torch.testing.assert_close(padded[2, :, 49, 30], torch.tensor(white))
     torch.testing.assert_close(padded[2, :, 50, 30], torch.tensor(black))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")
+def test_cutting_starts_no_threads(llava: ImageGeometry) -> None:
+    """A team of PyTorch's for each preparing thread would be more threads than cores, and slow the model down."""
+
+    def started() -> int:
+        before = len(list(Path("/proc/self/task").iterdir()))
+        tiles = [cut_tiles(Image.new("RGB", size), llava) for size in ((900, 700), (1300, 900))]
+        join_tiles(tiles)
+        return len(list(Path("/proc/self/task").iterdir())) - before
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(torch.set_num_threads, 2).result()  # the setting is each thread's own
+        try:
+            assert pool.submit(started).result() == 0
+        finally:
+            pool.submit(torch.set_num_threads, torch.get_num_threads()).result()

@@ -15,6 +15,7 @@ from runtime.hookspecs import hookimpl
 from runtime.runtime import Health, Readiness
 from runtime.v3 import generate_pb2, generate_pb2_grpc
 from support.arithmetic import ArithmeticBackend, expected
+from support.planned import PlannedBackend, planned_runtime
 from support.router import Entry, Router
 from support.rpc import connected
 from support.scripted import ScriptedRuntime
@@ -130,6 +131,16 @@ async def test_warmup_runs_and_tells_the_capacity(tmp_path: Path) -> None:
         too_long = stub.Warmup(generate_pb2.WarmupRequest(max_total_tokens=65))
         await refused(too_long, INVALID, "`max_total_tokens` is 65, and the worker takes 64")
         assert backend.warmups == 1
+
+
+async def test_capacity_is_that_after_the_warm_up(tmp_path: Path) -> None:
+    """Which may find out that there is room for fewer rows."""
+    backend = PlannedBackend(room=2)
+    async with planned_runtime(backend, warm_up=False) as runtime, connected(runtime, tmp_path) as connection:
+        await asyncio.wrap_future(runtime.engine.loaded)
+        stub = generate_pb2_grpc.TextGenerationServiceStub(connection.channel)
+        capacity = await stub.Warmup(generate_pb2.WarmupRequest())
+    assert capacity.max_supported_total_tokens == 2 * 64
 
 
 async def test_a_router_serves_its_queue(tmp_path: Path) -> None:

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 from runtime import __version__, demo
-from runtime.backend import Limits
+from runtime.backend import Availability, BackendSpec, Knob, Limits
 from runtime.budgets import Budgets
 from runtime.config import Settings
 from runtime.errors import BackendRefused, InvalidRequest, ModelRefused, StartupError
 from runtime.local import LocalRuntime
 from runtime.model import FoundModel
+from runtime.plugins import FoundBackend
 from runtime.runtime import (
     FinishReason,
     GenerateRequest,
@@ -27,7 +28,8 @@ from runtime.runtime import (
     TextPart,
     TokensPart,
 )
-from runtime.serve.assembly import budgets_of, build_runtime, limits_of, model_of
+from runtime.serve.assembly import budgets_of, build_runtime, limits_of, model_of, options_of
+from support.arithmetic import ArithmeticBackend
 from support.plugin import install_plugin
 from support.serving import MODEL, ids, reply
 
@@ -99,6 +101,47 @@ def test_budgets_of_the_settings() -> None:
     assert budgets_of(given, Limits(rows=2, context=100, prefill_rows=2, prefill_tokens=50)) == Budgets(
         prefill_tokens=100, total_tokens=200, waiting_served_ratio=1.5, max_waiting_tokens=3, queue_threshold_ms=0
     )
+
+
+ABACUS = FoundBackend(
+    "abacus",
+    "beads",
+    "1.0",
+    "~=1.0",
+    "",
+    Availability(True),
+    BackendSpec(
+        "abacus",
+        "",
+        "~=1.0",
+        lambda: Availability(True),
+        lambda model, limits: ArithmeticBackend(model.vocabulary, limits),
+        options=(Knob("beads", "BEADS", int, 10, ""), Knob("wire", "WIRE", str, None, "")),
+    ),
+)
+
+
+def test_options_of_the_backend() -> None:
+    """Each that it declares, given or not."""
+    assert options_of(settings(backend_options={"beads": 7}), ABACUS) == {"beads": 7, "wire": None}
+    assert options_of(settings(), replace(ABACUS, spec=None)) == {}
+
+
+def test_options_of_other_backends(caplog: pytest.LogCaptureFixture) -> None:
+    """Are told to have no effect, and not given to this one."""
+    given = settings(backend_options={"wire": "thin", "threads": 2, "dtype": "float32"})
+    assert options_of(given, ABACUS) == {"beads": 10, "wire": "thin"}
+    assert [record.getMessage() for record in caplog.records] == [
+        "--dtype has no effect: backend abacus has no such option",
+        "--threads has no effect: backend abacus has no such option",
+    ]
+
+
+def test_option_of_another_backend_that_cannot_be_ignored() -> None:
+    """One of those that TGI has and that would give other results, unless it asks for what is done anyway."""
+    with pytest.raises(StartupError, match="--quantize is not supported by backend abacus; leave it out"):
+        options_of(settings(backend_options={"quantize": "int8"}), ABACUS)
+    assert "kv_cache_dtype" not in options_of(settings(backend_options={"kv_cache_dtype": "auto"}), ABACUS)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,6 +147,27 @@ async def test_long_loading_is_told(
         await asyncio.wait_for(workers.polled_twice.wait(), SECONDS)
     assert caplog.messages[0] == "still loading after 0 s"
     assert workers.process.returncode == -15
+
+
+async def test_warm_up_is_left_to_the_worker_to_tell(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once it does, the time of loading does not count any more: 3 s pass at each look at the clock."""
+    states = [*[Readiness.LOADING] * 2, *[Readiness.WARMING] * 9]
+    polled = asyncio.Event()
+
+    async def health() -> Health:
+        if len(states) == 1:
+            polled.set()
+        return Health(states.pop(0) if len(states) > 1 else states[0])
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=itertools.count(0.0, 3.0).__next__))
+    monkeypatch.setattr(workers, "health", health)
+    async with supervising(workers, LOADS):
+        await asyncio.wait_for(polled.wait(), SECONDS)
+    assert caplog.messages == ["still loading after 9 s"]
+    assert workers.changes.empty()
 
 
 async def test_worker_that_does_not_stop_is_killed(

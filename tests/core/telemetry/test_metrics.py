@@ -224,6 +224,17 @@ async def test_encoding_is_the_difference() -> None:
     assert "runtime_image_tokens_sum 9.0" in lines
 
 
+async def test_counts_of_the_backend() -> None:
+    """By its own names, from when it is loaded; after a prefill as they are then."""
+    backend = EncodingBackend()
+    async with arithmetic_runtime(backend, prepare=prepare) as runtime:
+        loaded = read_scrape(await runtime.metrics())["runtime_backend_stat"]
+        await reply(runtime, tokens_request([1, PICTURE], 1))
+        computed = read_scrape(await runtime.metrics())["runtime_backend_stat"]
+    assert (loaded.type, loaded.values) == ("gauge", {"image_encode_seconds": 7.0})
+    assert computed.values == {"image_encode_seconds": 7.0 + ENCODING}
+
+
 async def test_step_operations_are_steps() -> None:
     """Whoever drives them: a prefill, its concatenation, a decode that ends it."""
     async with arithmetic_runtime(prepare=prepare) as runtime:

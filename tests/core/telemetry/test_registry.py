@@ -22,6 +22,15 @@ def test_counters_of_tgi_have_no_suffix() -> None:
     assert "tgi_things_total" not in "".join(lines)
 
 
+def test_labels_that_nobody_knows_beforehand() -> None:
+    """Their series are there once they are set."""
+    registry = Registry()
+    counts = registry.gauges("runtime_counts", "Told.", "name")
+    assert b"runtime_counts{" not in registry.exposition()
+    counts.labels("a").set(3)
+    assert b'runtime_counts{name="a"} 3.0\n' in registry.exposition()
+
+
 def test_durations_have_the_buckets_of_tgi() -> None:
     """35 of them, from 0.15 ms in steps of one half more, to 145.6 s."""
     registry = Registry()

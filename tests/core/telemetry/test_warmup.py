@@ -21,19 +21,19 @@ def test_lines_are_few(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """It shows the words, goes away at the end, and no line is logged."""
+    """It leaves room for all the words, goes away at the end, and no line is logged."""
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
-    terminal = Terminal()
+    terminal, words = Terminal(), "12 of 155 shapes, prefill 4 x 4096 done, about 3 min left"
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     with caplog.at_level(logging.INFO), shown_warmup() as show:
-        show(12, 155, "12 of 155 shapes, prefill 4 x 4096 done")
+        show(12, 155, words)
     assert "warming up" in terminal.getvalue()
-    assert "12 of 155 shapes, prefill 4 x 4096 done" in terminal.getvalue()
+    assert words in terminal.getvalue()
     assert terminal.getvalue().endswith("\x1b[2K")
     assert caplog.messages == []
