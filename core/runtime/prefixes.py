@@ -48,11 +48,12 @@ class Prefixes:
     def choose(self, symbols: Symbols, free: Sequence[int], whole: bool = False) -> Choice:
         """Return the slot for a prompt: the one that holds most of its beginning, else an empty one, else the oldest.
 
-        `free` holds at least one slot, in ascending order. The last token is never counted as held, because its logits
+        Of several that hold as much it is the oldest, the one given back first. `free` holds at least one slot, in ascending order. The last token is never counted as held, because its logits
         are wanted; with `whole` nothing is. What the chosen slot held is forgotten.
         """
-        matches = [(_common(self._held[slot], symbols), slot) for slot in free if slot in self._held and not whole]
-        longest, slot = max(matches, default=(0, -1))
+        among = set() if whole else set(free)
+        matches = [(_common(held, symbols), slot) for slot, held in self._held.items() if slot in among]
+        longest, slot = max(matches, default=(0, -1), key=lambda match: match[0])
         longest = _before_picture(symbols, longest)
         if longest < LEAST:
             longest, slot = 0, self._cheapest(free)

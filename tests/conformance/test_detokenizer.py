@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import pytest
 from runtime.detokenize import TextStream
+from runtime.prompt.tokenizer import Tokenizer
 from support.serving import MODEL, TOKENIZER, arithmetic_runtime, reply, tokens_request
-from tokenizers import Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
+from support.toy_tokenizers import byte_level
+from tokenizers import pre_tokenizers
 
-Decode = Callable[[Sequence[int]], str]
-
-
-def metaspace(ids: Sequence[int]) -> str:
-    """The demo tokenizer, of Mistral's kind: a leading space is a mark, lost where a text starts."""
-    return TOKENIZER.decode(list(ids), skip_special_tokens=False)
-
-
-BYTES = Tokenizer(BPE({letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
-BYTES.decoder = decoders.ByteLevel()
-BYTES.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+METASPACE = TOKENIZER
+"""Of Mistral's kind: a leading space is a mark, lost where a text starts."""
+BYTES = byte_level()
+"""Of GPT-2's kind: each byte is a token, a leading space too."""
+LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
+"""What BYTES has in the place of bytes, by their ids."""
 
 
-def byte_level(ids: Sequence[int]) -> str:
-    """A tokenizer of GPT-2's kind in which each byte is a token, a leading space too."""
-    text: str = BYTES.decode(list(ids), skip_special_tokens=False)
-    return text
+def letters(text: str) -> list[int]:
+    """Ids of BYTES, one for each byte."""
+    ((written, _),) = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
+    return [LETTERS.index(letter) for letter in written]
 
 
 def in_bytes(data: bytes) -> list[int]:
@@ -41,29 +35,29 @@ def words(text: str) -> list[int]:
 IMAGE = MODEL.image_token_id
 assert IMAGE is not None
 RED = words("a red")[-1]
-VECTORS: dict[str, tuple[Decode, list[int], list[int], list[str]]] = {
-    # how ids are decoded, end of the prompt, new ids, texts
-    "two bytes": (metaspace, words("a"), in_bytes("é".encode()), ["", "é"]),
-    "three bytes": (metaspace, words("a"), in_bytes("€".encode()), ["", "", "€"]),
-    "four bytes": (metaspace, words("a"), in_bytes("🦊".encode()), ["", "", "", "🦊"]),
-    "four bytes of a byte-level tokenizer": (byte_level, [], BYTES.encode("🦊").ids, ["", "", "", "🦊"]),
-    "two characters side by side": (metaspace, words("a"), in_bytes("é€".encode()), ["", "é", "", "", "€"]),
-    "space before a word": (metaspace, words("a"), [RED, RED], [" red", " red"]),
-    "space at the start of a text": (metaspace, [], [RED, RED], ["red", " red"]),
-    "space of a byte-level tokenizer": (byte_level, BYTES.encode("a").ids, BYTES.encode(" b").ids, [" ", "b"]),
-    "images before the offset": (metaspace, [1, *[IMAGE] * 6], [RED, RED], [" red", " red"]),
-    "images further back": (metaspace, [1, IMAGE, *words("What is this")], [RED], [" red"]),
-    "end of sequence is shown": (metaspace, words("a"), [RED, 2], [" red", "</s>"]),
+VECTORS: dict[str, tuple[Tokenizer, list[int], list[int], list[str]]] = {
+    # tokenizer, end of the prompt, new ids, texts
+    "two bytes": (METASPACE, words("a"), in_bytes("é".encode()), ["", "é"]),
+    "three bytes": (METASPACE, words("a"), in_bytes("€".encode()), ["", "", "€"]),
+    "four bytes": (METASPACE, words("a"), in_bytes("🦊".encode()), ["", "", "", "🦊"]),
+    "four bytes of a byte-level tokenizer": (BYTES, [], letters("🦊"), ["", "", "", "🦊"]),
+    "two characters side by side": (METASPACE, words("a"), in_bytes("é€".encode()), ["", "é", "", "", "€"]),
+    "space before a word": (METASPACE, words("a"), [RED, RED], [" red", " red"]),
+    "space at the start of a text": (METASPACE, [], [RED, RED], ["red", " red"]),
+    "space of a byte-level tokenizer": (BYTES, letters("a"), letters(" b"), [" ", "b"]),
+    "images before the offset": (METASPACE, [1, *[IMAGE] * 6], [RED, RED], [" red", " red"]),
+    "images further back": (METASPACE, [1, IMAGE, *words("What is this")], [RED], [" red"]),
+    "end of sequence is shown": (METASPACE, words("a"), [RED, 2], [" red", "</s>"]),
     # TGI holds back all text until something follows that completes a character: here five tokens, without an end.
-    "bytes that are no character": (metaspace, words("a"), in_bytes(b"\xff" * 5), ["", "", "", "\ufffd", "\ufffd"]),
-    "a letter after half a character": (metaspace, words("a"), [*in_bytes(b"\xe2"), RED], ["", "\ufffd red"]),
+    "bytes that are no character": (METASPACE, words("a"), in_bytes(b"\xff" * 5), ["", "", "", "\ufffd", "\ufffd"]),
+    "a letter after half a character": (METASPACE, words("a"), [*in_bytes(b"\xe2"), RED], ["", "\ufffd red"]),
 }
 
 
-@pytest.mark.parametrize(("decode", "prompt", "new", "texts"), VECTORS.values(), ids=VECTORS.keys())
-def test_text_of_each_token(decode: Decode, prompt: list[int], new: list[int], texts: list[str]) -> None:
+@pytest.mark.parametrize(("tokenizer", "prompt", "new", "texts"), VECTORS.values(), ids=VECTORS.keys())
+def test_text_of_each_token(tokenizer: Tokenizer, prompt: list[int], new: list[int], texts: list[str]) -> None:
     """Whole characters, with the space that the prompt before them calls for, and nothing of the prompt."""
-    stream = TextStream(decode, prompt)
+    stream = TextStream(tokenizer, prompt)
     assert [stream.push(token) for token in new] == texts
 
 

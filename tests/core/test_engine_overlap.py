@@ -54,7 +54,7 @@ async def test_a_step_is_told_while_the_next_one_computes(monkeypatch: pytest.Mo
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.lists(st.integers(3, 790), min_size=1, max_size=6), st.integers(1, 9)), max_size=12))
+@given(st.lists(st.tuples(st.lists(st.integers(3, 389), min_size=1, max_size=6), st.integers(1, 9)), max_size=12))
 def test_replies_are_those_of_a_synchronous_device(requests: list[tuple[list[int], int]]) -> None:
     """Whatever runs together and whenever each ends."""
 

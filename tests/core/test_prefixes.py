@@ -25,6 +25,14 @@ def test_a_common_beginning_is_found() -> None:
     assert prefixes.choose(SYMBOLS, [0, 3]) == Choice(3, 40)
 
 
+def test_of_equal_beginnings_the_oldest_is_used() -> None:
+    """So that prompts which share no more than a greeting do not overwrite what was used last."""
+    prefixes = Prefixes(enabled=True)
+    for slot in (1, 0, 2):
+        prefixes.keep(slot, (*SYMBOLS[:40], slot))
+    assert [prefixes.choose(SYMBOLS, [0, 1, 2]).slot for _ in range(3)] == [1, 0, 2]
+
+
 def test_the_last_token_is_computed_again() -> None:
     """Its logits choose the first token of the reply."""
     prefixes = Prefixes(enabled=True)

@@ -82,16 +82,16 @@ async def test_prompt_and_top_tokens(tmp_path: Path) -> None:
 
 
 @pytest.mark.proves("generate.v3.TextGenerationService/Health")
-async def test_health_follows_the_runtime(tmp_path: Path) -> None:
+@pytest.mark.parametrize("readiness", Readiness)
+async def test_health_follows_the_runtime(tmp_path: Path, readiness: Readiness) -> None:
     """A worker that does not serve says why."""
-    for readiness in Readiness:
-        health = Health(readiness, "reading weights")
-        async with connected(ScriptedRuntime(health=health), tmp_path) as connection:
-            call = generate_pb2_grpc.TextGenerationServiceStub(connection.channel).Health(generate_pb2.HealthRequest())
-            if readiness is Readiness.READY:
-                await call
-            else:
-                await refused(call, grpc.StatusCode.UNAVAILABLE, "reading weights")
+    health = Health(readiness, "reading weights")
+    async with connected(ScriptedRuntime(health=health), tmp_path) as connection:
+        call = generate_pb2_grpc.TextGenerationServiceStub(connection.channel).Health(generate_pb2.HealthRequest())
+        if readiness is Readiness.READY:
+            await call
+        else:
+            await refused(call, grpc.StatusCode.UNAVAILABLE, "reading weights")
 
 
 async def test_errors_of_the_runtime(tmp_path: Path) -> None:
