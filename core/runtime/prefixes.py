@@ -48,8 +48,9 @@ class Prefixes:
     def choose(self, symbols: Symbols, free: Sequence[int], whole: bool = False) -> Choice:
         """Return the slot for a prompt: the one that holds most of its beginning, else an empty one, else the oldest.
 
-        Of several that hold as much it is the oldest, the one given back first. `free` holds at least one slot, in ascending order. The last token is never counted as held, because its logits
-        are wanted; with `whole` nothing is. What the chosen slot held is forgotten.
+        Of several that hold as much it is the oldest, the one given back first. `free` holds at least one slot, in
+        ascending order. The last token is never counted as held, because its logits are wanted; with `whole` nothing
+        is. What the chosen slot held is forgotten.
         """
         among = set() if whole else set(free)
         matches = [(_common(held, symbols), slot) for slot, held in self._held.items() if slot in among]
