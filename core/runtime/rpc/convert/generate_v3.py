@@ -31,7 +31,9 @@ def routed_request_from(message: generate_pb2.Request) -> GenerateRequest:
 
 def generation_message(delta: Delta, request_id: int) -> generate_pb2.Generation:
     """Make the message of new tokens."""
-    message = generate_pb2.Generation.FromString(delta_message(delta, request_id).SerializeToString())
+    message: generate_pb2.Generation = generate_pb2.Generation.FromString(
+        delta_message(delta, request_id).SerializeToString()
+    )
     message.DiscardUnknownFields()  # those of our own
     return message
 
