@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import Final
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.http.error_bodies import error_answer
 from runtime.http.errors import BodyTooLarge
+
+LINGER_BYTES: Final = 2**26
+LINGER_SECONDS: Final = 2.0
+"""How much of a refused body is read, and how long, before the answer."""
 
 
 class PayloadLimit:
@@ -21,14 +29,16 @@ class PayloadLimit:
             await self._app(scope, receive, send)
             return
         if _declared_length(scope) > self._limit:
+            await _drain(receive)
             await self._refuse(scope, receive, send)
             return
-        read = 0
+        read, has_more = 0, True
 
         async def counted() -> Message:
-            nonlocal read
+            nonlocal read, has_more
             message = await receive()
             read += len(message.get("body", b""))
+            has_more = message.get("more_body", False)
             if read > self._limit:
                 raise _TooLarge
             return message
@@ -36,11 +46,31 @@ class PayloadLimit:
         try:
             await self._app(scope, counted, send)
         except _TooLarge:  # the routes read the whole body before they answer
+            if has_more:
+                await _drain(receive)
             await self._refuse(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = BodyTooLarge(f"the body is larger than {self._limit} bytes; the operator's limit is --payload-limit")
         await error_answer(error, scope, {"connection": "close"})(scope, receive, send)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read and drop the rest of a body, as far as it is bearable.
+
+    A connection that is closed with bytes unread is reset, and a client that still sends would miss the answer.
+    """
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_read(receive), LINGER_SECONDS)
+
+
+async def _read(receive: Receive) -> None:
+    left = LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        if not message.get("more_body"):
+            return
+        left -= len(message["body"])
 
 
 class _TooLarge(BaseException):

@@ -7,6 +7,7 @@ core, so each is bound to one. Every other thread of the process stays free to r
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,8 @@ def settle_threads(count: int | None) -> int:
     torch.ones(WORK).add_(1)  # the team is made by its first work
     os.sched_setaffinity(0, {cores[0]})
     for thread, core in zip(sorted(_threads() - before), cores[1:count], strict=False):
-        os.sched_setaffinity(thread, {core})
+        with suppress(ProcessLookupError):  # it was no thread of the team, and has ended meanwhile
+            os.sched_setaffinity(thread, {core})
     return count
 
 

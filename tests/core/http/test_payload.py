@@ -41,7 +41,7 @@ async def test_the_limit_itself_is_allowed(path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/generate", "/generate_stream", "/v1/chat/completions", "/nowhere"])
 async def test_one_byte_more_is_refused_by_its_declared_length(path: str) -> None:
-    """The body is not even read, so the connection is closed."""
+    """The body never reaches a route, and the connection is closed."""
     runtime = ScriptedRuntime(last("a", token("a")))
     async with client(runtime) as http:
         answer = await http.post(path, content=body_of(PAYLOAD_LIMIT + 1), headers=JSON)
@@ -84,3 +84,22 @@ async def test_a_false_length_is_no_way_round() -> None:
             headers = {**JSON, "content-length": length}
             answer = await http.post("/generate", content=chunked(body_of(PAYLOAD_LIMIT + 1)), headers=headers)
             assert answer.status_code == 413
+
+
+async def test_a_refused_body_is_read_before_the_answer() -> None:
+    """A connection closed with bytes unread is reset, and the client would see that instead of the 413."""
+    left = [b"x" * 6000, b"x" * 6000, b"x" * 6000]
+    sent: list[tuple[str, int]] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": left.pop(), "more_body": bool(left)}
+
+    async def send(message: Message) -> None:
+        sent.append((message["type"], len(left)))
+
+    async def nothing(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise AssertionError("no route may see it")
+
+    scope = {"type": "http", "path": "/generate", "headers": [(b"content-length", b"18000")]}
+    await PayloadLimit(nothing, PAYLOAD_LIMIT)(scope, receive, send)
+    assert sent[0] == ("http.response.start", 0)
