@@ -81,6 +81,11 @@ class Settings:
         """The tokens of the longest prompt, by whichever name they were given."""
         return self.max_input_tokens if self.max_input_length is None else self.max_input_length
 
+    @property
+    def resumes(self) -> bool:
+        """Whether a prefill may continue what its slot holds, on a backend that can."""
+        return self.prefix_reuse or self.prefill_chunk is not None
+
     def check(self) -> None:
         """Raise StartupError, which names both values, when two values contradict each other."""
         if self.max_input_tokens is not None and self.max_input_length is not None:

@@ -76,7 +76,7 @@ def _report(settings: Settings, seconds_per_shape: float | None) -> Report:
     backend, model = _backend(settings.backend), _model(settings)
     limits = limits_of(settings, model)
     budgets = budgets_of(settings, limits)
-    planned = plan_shapes(model, limits, budgets, Ladders.of(settings))
+    planned = plan_shapes(model, limits, budgets, Ladders.of(settings), settings.resumes)
     return Report(
         settings=settings,
         backend=backend.name,

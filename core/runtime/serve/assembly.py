@@ -142,7 +142,7 @@ def _planner(settings: Settings, backend: FoundBackend, model: ModelSpec) -> Pla
                 log.warning("%s has no effect: backend %s takes batches of any shape", knob.flag, backend.name)
         return None
     ladders = Ladders.of(settings)
-    return lambda limits, budgets, resumes: plan_shapes(model, limits, budgets, ladders, resumes)
+    return lambda limits, budgets, resumes: plan_shapes(model, limits, budgets, ladders, resumes and settings.resumes)
 
 
 def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable[[], Hooks]:

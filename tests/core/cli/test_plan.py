@@ -79,7 +79,8 @@ def sizes(told: dict[str, Any], kind: str, field: str) -> list[int]:
 
 def test_command_of_the_guide(llava: str) -> None:
     """A screen of 100 columns: 4 x 4096 and 4 x 8192, 155 graphs, 14.1 GiB of weights and 4 GiB of cache."""
-    text = run("--model-id", llava, *GUIDE, "--seconds-per-shape", "2", environment=GUIDE_VARIABLES).stdout
+    words = ("--model-id", llava, *GUIDE, "--no-prefix-reuse", "--seconds-per-shape", "2")
+    text = run(*words, environment=GUIDE_VARIABLES).stdout
     lines = text.splitlines()
     assert lines[0].endswith(" on cpu_reference, which takes any shape: it gets no plan, and nothing is padded.")
     assert lines[1] == "A backend of static shapes gets this:"
@@ -98,7 +99,7 @@ def test_command_of_the_guide(llava: str) -> None:
 
 def test_json(llava: str) -> None:
     """The same, for programs."""
-    told = planned("--model-id", llava, *GUIDE, environment=GUIDE_VARIABLES)
+    told = planned("--model-id", llava, *GUIDE, "--no-prefix-reuse", environment=GUIDE_VARIABLES)
     assert told["static_shapes"] is False
     assert told["limits"] == {"rows": 4, "context": 8192, "prefill_rows": 4, "prefill_tokens": 4096}
     assert told["budgets"] == {"prefill_tokens": 16384, "total_tokens": 32768}
@@ -107,6 +108,15 @@ def test_json(llava: str) -> None:
     assert (told["forecast"]["graphs"], told["forecast"]["kv"]) == (155, 4 * 2**30)
     assert told["forecast"]["warmup_seconds"] is None
     assert 0 < told["padding"]["share"] < 0.05
+
+
+@pytest.mark.parametrize("words", [(), ("--no-prefix-reuse", "--prefill-chunk", "512")], ids=["reuse", "parts"])
+def test_prompts_that_continue_have_shapes_too(llava: str, words: tuple[str, ...]) -> None:
+    """Where a prompt may be continued; the shapes of whole prompts stay."""
+    told = planned("--model-id", llava, *GUIDE, *words, environment=GUIDE_VARIABLES)
+    prefill = told["shapes"]["prefill"]
+    assert sum(shape["cached"] == 0 for shape in prefill) == 128
+    assert told["forecast"]["graphs"] == 155 + sum(shape["cached"] > 0 for shape in prefill) == 316
 
 
 def test_a_backend_of_static_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
