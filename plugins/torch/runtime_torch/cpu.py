@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import torch
+import torch.nn.functional as F
 from runtime import hookimpl
 from runtime.backend import (
     Capacity,
@@ -23,7 +24,7 @@ from runtime.static.model import LlavaNext
 from runtime.static.weights import Weights
 
 from runtime_torch.linear import CpuKernels
-from runtime_torch.ragged import PrefillStep, RaggedAttention, Span, Step, decode_step
+from runtime_torch.ragged import PrefillStep, RaggedAttention, Span, Step, decode_step, strided
 from runtime_torch.row_cache import RowCache
 
 TOGETHER: Final = 1024
@@ -63,7 +64,9 @@ class Cpu:
         for rows, step in self._steps(batch):
             tokens = torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])
             positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
-            hidden = decoder.forward(self._embedded(tokens, rows, batch), positions, step)
+            behind = strided(len(tokens)) - len(tokens)
+            embedded = F.pad(self._embedded(tokens, rows, batch), (0, 0, 0, behind))
+            hidden = decoder.forward(embedded, F.pad(positions, (0, behind)), step)
             ends = torch.tensor([span.start + span.length - 1 for span in step.spans])
             self._watch([span.slot for span in step.spans], hidden[ends])
             logits[rows] = decoder.logits(hidden[ends])

@@ -15,6 +15,10 @@ BLOCK: Final = 256
 """Queries of a prompt that are computed together: their scores stay in the processor's cache."""
 MOST_WASTE: Final = 1.5
 """Rows are computed together when padding them to the longest costs at most so many times what is needed."""
+FEW: Final = 2
+"""Rows up to which the fused operator is faster than matrix products of one query per head."""
+STRIDE: Final = 32
+"""Tokens by which products grow: oneDNN makes code for every size it meets, which takes time and is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class PrefillStep:
-    """Prompts, or parts of them, one behind the other."""
+    """Prompts, or parts of them, one behind the other; tokens behind the last count nothing."""
 
     spans: tuple[Span, ...]
 
@@ -44,7 +48,7 @@ class Group:
     """Among the tokens of the step."""
     slots: slice
     context: int
-    """Tokens of the cache that are read of each row: of the longest, or all there are room for."""
+    """Tokens of the cache that are read of each row: those of the longest, or some more."""
     mask: torch.Tensor | None  # dtype of the cache [rows, 1, 1, context], -inf behind the end of each row
     """None when every row ends at `context`."""
 
@@ -67,7 +71,9 @@ class RaggedAttention:
     def __init__(self, cache: RowCache, width: int) -> None:
         self._cache = cache
         self._scale = width**-0.5
-        future = torch.full((BLOCK, BLOCK), float("-inf"), dtype=cache.dtype)
+        self._scratch = torch.empty(0, dtype=cache.dtype)
+        side = BLOCK + STRIDE
+        future = torch.full((side, side), float("-inf"), dtype=cache.dtype)
         self._future = future.triu(1)  # what a query may not see
 
     def __call__(
@@ -85,8 +91,9 @@ class RaggedAttention:
                 keys[span.slot, :, span.offset : end] = key[held].transpose(0, 1)
                 values[span.slot, :, span.offset : end] = value[held].transpose(0, 1)
                 for head in range(keys.shape[1]):
-                    past = keys[span.slot, head, :end], values[span.slot, head, :end]
-                    self._prefill(query[held, head], *past, seen[held, head])
+                    past = keys[span.slot, head], values[span.slot, head]
+                    self._prefill(query[span.start :, head], *past, span, seen[held, head])
+            seen[step.spans[-1].start + step.spans[-1].length :] = 0
         else:
             keys[step.slots, :, step.positions] = key
             values[step.slots, :, step.positions] = value
@@ -99,27 +106,46 @@ class RaggedAttention:
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
         """Let one query per head, [rows, kv_heads, shared, width], see [rows, kv_heads, context, width]."""
-        if not keys.is_contiguous():  # a matrix product would copy them first; the fused operator does not
+        if len(query) <= FEW:
             return F.scaled_dot_product_attention(query, keys, values, mask, scale=self._scale)
-        scores = torch.matmul(query * self._scale, keys.transpose(2, 3))
+        scores = torch.matmul(query * self._scale, self._dense(keys).transpose(2, 3))
         if mask is not None:
             scores += mask
-        return torch.matmul(scores.softmax(-1), values)
+        return torch.matmul(scores.softmax(-1), self._dense(values))
 
-    def _prefill(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, seen: torch.Tensor) -> None:
-        """Let the last tokens of one row see those before: query [length, shared, width] -> `seen`, the same.
+    def _dense(self, past: torch.Tensor) -> torch.Tensor:
+        """Copy keys or values to where a matrix product finds them dense and near; it would make slower copies.
 
-        keys, values [end, width]. Two matrix products a block: in bf16 the fused operator is several times slower on
-        CPUs without AMX.
+        Valid until the next call.
         """
-        length, shared, width = query.shape
-        for start in range(0, length, BLOCK):
-            stop = min(start + BLOCK, length)
-            rows, visible = stop - start, len(keys) - length + stop
-            block = (query[start:stop] * self._scale).view(-1, width)
+        most = self._cache.keys[0].numel()
+        if len(self._scratch) < most:
+            self._scratch = torch.empty(most, dtype=past.dtype)
+        return self._scratch[: past.numel()].view(past.shape).copy_(past)
+
+    def _prefill(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, span: Span, seen: torch.Tensor
+    ) -> None:
+        """Let the tokens of a span see those before: query [its length or more, shared, width] -> `seen`, its length.
+
+        keys, values [capacity, width]. Two matrix products a block: in bf16 the fused operator is several times slower
+        on CPUs without AMX. Products go on to the next stride, over queries that are dropped and keys that are masked.
+        """
+        shared, width = query.shape[1:]
+        for start in range(0, span.length, BLOCK):
+            stop = min(start + BLOCK, span.length)
+            first = span.offset + start  # the key of the first query's own token
+            rows = min(strided(stop - start), len(query) - start)
+            visible = min(strided(span.offset + stop), len(keys))
+            block = (query[start : start + rows] * self._scale).view(-1, width)
             scores = torch.mm(block, keys[:visible].t())
-            scores.view(rows, shared, visible)[..., visible - rows :] += self._future[:rows, None, :rows]
-            seen[start:stop] = torch.mm(scores.softmax(-1), values[:visible]).view(rows, shared, width)
+            scores.view(rows, shared, visible)[..., first:] += self._future[:rows, None, : visible - first]
+            seen[start:stop] = torch.mm(scores.softmax(-1), values[:visible]).view(rows, shared, width)[: stop - start]
+
+
+def strided(tokens: int) -> int:
+    """Return how many tokens are computed for so many."""
+    return -(-tokens // STRIDE) * STRIDE
 
 
 def decode_step(slots: Sequence[int], positions: Sequence[int], cache: RowCache) -> DecodeStep:
@@ -146,8 +172,8 @@ def _runs(slots: Sequence[int], lengths: Sequence[int]) -> Iterator[slice]:
 def _group(run: slice, slots: Sequence[int], lengths: Sequence[int], cache: RowCache) -> Group:
     chosen = torch.tensor(lengths[run])
     count, context = len(chosen), int(chosen.max())
-    if count > 1 and cache.capacity * count <= MOST_WASTE * int(chosen.sum()):
-        context = cache.capacity  # to the end of the buffers, where neighbouring rows are one piece
+    if count > FEW:
+        context = min(strided(context), cache.capacity)
     mask = None
     if int(chosen.min()) < context:
         behind = torch.arange(context) >= chosen.unsqueeze(1)  # bool [rows, context]

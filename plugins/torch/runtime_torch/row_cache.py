@@ -7,15 +7,14 @@ from typing import Final
 import numpy as np
 import torch
 
-GROWTH: Final = 128
-"""Tokens by which the buffers grow: few, because rows that decode together are read to the end of the buffers."""
+GROWTH: Final = 256
+"""Tokens by which the buffers grow, which copies them."""
 
 
 class RowCache:
     """Buffers [slots, kv_heads, capacity, width] for the keys and the values of each layer.
 
-    As long as the longest row, so that neighbouring slots are one contiguous piece, which matrix products need not
-    copy. What no row has written to is zero.
+    As long as the longest row so far. What no row has written to is zero.
     """
 
     def __init__(self, layers: int, slots: int, context: int, kv_heads: int, width: int, dtype: torch.dtype) -> None:

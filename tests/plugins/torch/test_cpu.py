@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from runtime_cpu_reference.backend import CpuReference
 from runtime_torch.cpu import Cpu
 from support.agreement import GEOMETRIES, NOISE, Agreement, Prompt
 from support.checkpoints import DEMO, write_checkpoint
+from torch.utils._python_dispatch import TorchDispatchMode
 
 LIMITS = Limits(rows=4, context=384, prefill_rows=3, prefill_tokens=360)
 CACHE = 2**20
@@ -118,3 +121,32 @@ def test_numbers_that_are_none_stay_in_their_row(pair: Pair) -> None:
     traffic.join([0])
     for _ in range(3):
         traffic.decode([0, 1])
+
+
+class Products(TorchDispatchMode):
+    """Notes the sizes of every matrix product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[tuple[torch.Size, ...]] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket.__name__ in {"mm", "addmm", "bmm", "_linear_pointwise"}:
+            self.sizes.add(tuple(each.shape for each in args if isinstance(each, torch.Tensor)))
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_have_few_sizes(pair: Pair) -> None:
+    """Whatever the lengths of prompts: oneDNN makes code for each size of a product it meets, and keeps it."""
+    cpu, oracle = pair
+    traffic = Agreement(oracle.model, LIMITS, cpu, oracle, seed=0)
+
+    def sizes(lengths: Iterable[int]) -> set[tuple[torch.Size, ...]]:
+        with Products() as products:
+            for length in lengths:
+                cpu.prefill(whole(traffic, Prompt((5,) * length, None, ())))
+        return products.sizes
+
+    few = sizes((32, 64, 96))
+    assert len(few) > 3
+    assert sizes(range(1, 97)) == few

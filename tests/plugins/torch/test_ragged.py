@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime_torch.ragged import BLOCK, PrefillStep, RaggedAttention, Span, decode_step
+from runtime_torch.ragged import BLOCK, PrefillStep, RaggedAttention, Span, decode_step, strided
 from runtime_torch.row_cache import RowCache
 
 LAYERS, SLOTS, CONTEXT, KV_HEADS, SHARED, WIDTH = 2, 5, 700, 2, 3, 8
@@ -39,7 +39,7 @@ class Rows:
             owners += [slot] * length
             start += length
         self.cache.reserve(max(offset + length for _, offset, length in parts))
-        self._compare(owners, PrefillStep(tuple(spans)))
+        self._compare(owners, PrefillStep(tuple(spans)), behind=strided(len(owners)) - len(owners))
 
     def decode(self, slots: Sequence[int]) -> None:
         """Append a token to each of these slots, ascending, and compare."""
@@ -47,12 +47,14 @@ class Rows:
         self.cache.reserve(max(positions) + 1)
         self._compare(slots, decode_step(slots, positions, self.cache))
 
-    def _compare(self, owners: Sequence[int], step: object) -> None:
-        query = self._random(len(owners), KV_HEADS * SHARED)
-        key, value = self._random(len(owners), KV_HEADS), self._random(len(owners), KV_HEADS)
+    def _compare(self, owners: Sequence[int], step: object, behind: int = 0) -> None:
+        count = len(owners) + behind
+        query = self._random(count, KV_HEADS * SHARED)
+        key, value = self._random(count, KV_HEADS), self._random(count, KV_HEADS)
         for layer in range(LAYERS):
             seen = self.attention(layer, query, key, value, step)  # type: ignore[arg-type]
-            assert seen.shape == (len(owners), KV_HEADS * SHARED * WIDTH)
+            assert seen.shape == (count, KV_HEADS * SHARED * WIDTH)
+            assert not seen[len(owners) :].any()
         for index, slot in enumerate(owners):
             self.held[slot].append((key[index], value[index]))
             wanted = self._one(query[index], slot)
