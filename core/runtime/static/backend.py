@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -27,7 +28,7 @@ from runtime.backend import (
     ShapePlan,
     WarmupProgress,
 )
-from runtime.errors import BackendRefused
+from runtime.errors import BackendRefused, DeviceLost
 from runtime.static.device import Device
 from runtime.static.graphs import Call, GraphRunner, Graphs, Outputs
 from runtime.static.indices import decode_indices, prefill_indices
@@ -47,7 +48,8 @@ GIB: Final = 2**30
 class StaticBackend:
     """One loaded model; every batch comes padded to its shape.
 
-    Logits are valid until the next batch of the same shape. No step reads anything back from the device.
+    Logits are valid until the next batch of the same shape. No step reads anything back from the device, but for
+    scores that it does not leave there.
     """
 
     def __init__(
@@ -59,14 +61,17 @@ class StaticBackend:
         kernels: StaticKernels,
         runner: GraphRunner,
         cache_bytes: int,
+        graph_share: float = 0.0,
         strict: bool = False,
     ) -> None:
         """Load the weights in `dtype`, and reserve as many slots as the limits ask for and the memory holds.
 
-        `cache_bytes` is the size of the cache of picture features; with `strict` an unknown shape after the warm-up
-        is an error, for tests. Raises BackendRefused.
+        `cache_bytes` is the size of the cache of picture features, `graph_share` the part of the memory free then that
+        is left for graphs; with `strict` an unknown shape after the warm-up is an error, for tests. Raises
+        BackendRefused.
         """
         self._limits = limits
+        self._graph_share = graph_share
         self._dtype = dtype
         self._device = device
         self._graphs = Graphs(runner, strict)
@@ -88,11 +93,13 @@ class StaticBackend:
     def warmup(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> None:
         """Prepare and run every shape, then let no other pass; with fewer slots where the memory does not suffice.
 
-        Progress starts again from the first shape then. Raises BackendRefused when it does not suffice for any.
+        Progress starts again from the first shape then. Raises BackendRefused when it does not suffice for any, and
+        DeviceLost, as every step does.
         """
         self._slots = planned_slots(plan, self._slots)
-        while self._slots and (what := self._too_large(plan, progress)) is not None:
-            self._step_back(what, fewer_slots(plan, self._slots))
+        with self._relying():
+            while self._slots and (what := self._too_large(plan, progress)) is not None:
+                self._step_back(what, fewer_slots(plan, self._slots))
         if not self._slots:
             fewest = min((shape.rows for shape in plan.decode), default=1)
             raise BackendRefused(
@@ -105,12 +112,10 @@ class StaticBackend:
     @torch.inference_mode()
     def prefill(self, batch: PrefillBatch) -> PrefillOutput:
         """Compute prompts, or their rest; does not tell the log-probabilities of a prompt's own tokens."""
-        if self._pictures is not None:
-            if not self._pictures.tokens:  # no warm-up has told how many are needed
-                self._pictures.reserve(self._limits.prefill_rows * self._limits.prefill_tokens)
-            self._pictures.fill(batch)
-        (logits,) = self._graphs.run(self._prefill(batch))
-        return PrefillOutput(logits=logits, prefix=Prefix(None))
+        with self._relying():
+            self._lay_pictures(batch)
+            (logits,) = self._graphs.run(self._prefill(batch))
+            return PrefillOutput(logits=self._device.delivered(logits), prefix=Prefix(None))
 
     @hookimpl
     def concatenate(self, prefix: Prefix[None], placements: Sequence[Placement]) -> None:
@@ -119,12 +124,33 @@ class StaticBackend:
     @hookimpl
     @torch.inference_mode()
     def decode(self, batch: DecodeBatch) -> DecodeOutput:
-        (logits,) = self._graphs.run(self._decode(batch))
-        return DecodeOutput(logits=logits)
+        with self._relying():
+            (logits,) = self._graphs.run(self._decode(batch))
+            return DecodeOutput(logits=self._device.delivered(logits))
 
     @hookimpl
     def release(self, slots: Sequence[int]) -> None:
         """Nothing is cleared: what a slot holds is masked until it is overwritten."""
+
+    @hookimpl
+    @torch.inference_mode()
+    def stages(self, batch: PrefillBatch, layers: bool) -> Mapping[str, torch.Tensor]:
+        """Compute outside of graphs what a prefill computes within, but for pictures on their way into the prompt."""
+        with self._relying():
+            self._lay_pictures(batch)
+            indices, _ends = prefill_indices(batch, self._attention.cache)
+            tokens, positions, places = indices.to(self._device.torch_device).unbind(0)
+            embedded, outputs = self._embedded(tokens), list[torch.Tensor]()
+            self._model.decoder.forward(
+                embedded, positions, self._prefill_step(batch.shape, positions, places), outputs
+            )
+            is_real = torch.arange(batch.shape.length) < batch.lengths.unsqueeze(1)
+            real = is_real.flatten().nonzero().flatten().to(self._device.torch_device)
+            found = {"embeddings": embedded, "decoder": outputs[-1]}
+            if layers:
+                found |= {f"decoder.{index}": output for index, output in enumerate(outputs, start=1)}
+            of_tokens = {name: tensor.index_select(0, real) for name, tensor in found.items()}
+            return self._model.stages(batch.images, layers) | of_tokens
 
     @hookimpl
     def capacity(self) -> Capacity:
@@ -141,6 +167,20 @@ class StaticBackend:
             **self._graphs.stats(),
         }
 
+    @contextmanager
+    def _relying(self) -> Iterator[None]:
+        """Make DeviceLost of an error after which the device cannot be relied on."""
+        try:
+            yield
+        except RuntimeError as error:
+            if not self._device.is_lost(error):
+                raise
+            raise DeviceLost("the device failed, and the worker is started anew; try again") from error
+
+    def clear(self) -> None:
+        """Forget every graph, with the memory they hold; each is prepared again when it is met."""
+        self._graphs.clear()
+
     def _prefill(self, batch: PrefillBatch) -> Call:
         indices = prefill_indices(batch, self._attention.cache)
         return Call(batch.shape, partial(self._compute_prefill, batch.shape), indices)
@@ -150,11 +190,20 @@ class StaticBackend:
     ) -> Outputs:
         decoder = self._model.decoder
         tokens, positions, places = indices.unbind(0)
-        hidden = decoder.embed(tokens)
-        if self._pictures is not None:
-            hidden = self._pictures.merged(hidden, tokens)
-        hidden = decoder.forward(hidden, positions, self._prefill_step(shape, positions, places, *window))
+        step = self._prefill_step(shape, positions, places, *window)
+        hidden = decoder.forward(self._embedded(tokens), positions, step)
         return (decoder.logits(hidden.index_select(0, ends)),)
+
+    def _lay_pictures(self, batch: PrefillBatch) -> None:
+        if self._pictures is not None:
+            if not self._pictures.tokens:  # no warm-up has told how many are needed
+                self._pictures.reserve(self._limits.prefill_rows * self._limits.prefill_tokens)
+            self._pictures.fill(batch)
+
+    def _embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the vectors of tokens, int64 [tokens], those of laid pictures in the place of their placeholders."""
+        hidden = self._model.decoder.embed(tokens)
+        return hidden if self._pictures is None else self._pictures.merged(hidden, tokens)
 
     def _prefill_step(
         self, shape: PrefillShape, positions: torch.Tensor, places: torch.Tensor, window: torch.Tensor | None = None
@@ -224,7 +273,7 @@ class StaticBackend:
         """Return how many slots fit into the memory that the weights have left, no more than the limit."""
         memory = self._device.memory()
         wanted, size = self._limits.rows, self._geometry.row_bytes
-        slots = wanted if memory is None else min(wanted, memory.free // size)
+        slots = wanted if memory is None else min(wanted, int(memory.free * (1 - self._graph_share)) // size)
         if slots < 1:
             raise BackendRefused(
                 f"the memory does not suffice for one row: {self._arithmetic(1)}; lower --max-total-tokens"
@@ -235,6 +284,7 @@ class StaticBackend:
 
     def _arithmetic(self, slots: int) -> str:
         geometry, memory = self._geometry, self._device.memory()
-        left = "" if memory is None else f" ({memory.free / GIB:.2f} of {memory.total / GIB:.2f} GiB are free)"
+        kept = f", {self._graph_share:.0%} of it for graphs" if self._graph_share else ""
+        left = "" if memory is None else f" ({memory.free / GIB:.2f} of {memory.total / GIB:.2f} GiB are free{kept})"
         size = f"{slots * geometry.row_bytes / GIB:.2f} GiB"
         return f"{slots} rows x {geometry.context} tokens x {geometry.token_bytes} bytes = {size}{left}"

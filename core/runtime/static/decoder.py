@@ -59,17 +59,24 @@ class Decoder(Generic[Step]):
         self._kernels = kernels
         self._attention = attention
         self._epsilon = model.decoder.norm_epsilon
-        self._rotary = RotaryTable(model.decoder.rope_theta, model.decoder.head_dim, context, table.dtype, table.device)
+        geometry = model.decoder
+        self._rotary = RotaryTable(
+            geometry.rope_theta, geometry.head_dim, context, table.dtype, table.device, kernels.negates_sine
+        )
 
     def embed(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the vectors of tokens, int64 [tokens]: [tokens, hidden]."""
         return F.embedding(tokens, self._table)
 
-    def forward(self, hidden: torch.Tensor, positions: torch.Tensor, step: Step) -> torch.Tensor:
-        """Run all layers; hidden [tokens, hidden], positions int64 [tokens]."""
+    def forward(
+        self, hidden: torch.Tensor, positions: torch.Tensor, step: Step, outputs: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Run all layers; hidden [tokens, hidden], positions int64 [tokens]. `outputs` gets that of each layer."""
         cos, sin = self._rotary.at(positions)
         for layer in self._layers:
             hidden = layer(hidden, cos, sin, self._attention, step)
+            if outputs is not None:
+                outputs.append(hidden)
         return hidden
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

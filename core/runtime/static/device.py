@@ -37,6 +37,18 @@ class Device(Protocol):
         """Tell whether an error says that the memory did not suffice."""
         ...
 
+    def is_lost(self, error: RuntimeError) -> bool:
+        """Tell whether the device cannot be relied on after this error."""
+        ...
+
+    def delivered(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return scores where tokens are chosen from them.
+
+        That is where they are, or the host, for a device that takes long to prepare for the shapes of every mix of
+        rows.
+        """
+        ...
+
 
 class Host:
     """The CPU, which has no memory of its own and computes at once."""
@@ -51,3 +63,9 @@ class Host:
 
     def ran_out(self, error: RuntimeError) -> bool:
         return isinstance(error, torch.OutOfMemoryError)
+
+    def is_lost(self, error: RuntimeError) -> bool:  # noqa: ARG002
+        return False
+
+    def delivered(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits

@@ -15,6 +15,11 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 class Kernels(Protocol):
     """What a device computes in its own way. Tokens of all rows lie one behind the other."""
 
+    @property
+    def negates_sine(self) -> bool:
+        """Whether the first half of the `sin` of `rotate` is to come negated."""
+        ...
+
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         """Prepare x @ weight.T + bias; the weight, [out, in], may be repacked, and the caller drops it."""
         ...
@@ -26,7 +31,7 @@ class Kernels(Protocol):
     def rotate(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """Turn pairs (i, i + d/2) by each token's angles: x [tokens, heads, d]; cos, sin [tokens, 1, d].
 
-        The first half of `sin` comes negated, so that the result is x * cos + swapped halves of x * sin.
+        With the first half of `sin` negated that is x * cos + swapped halves of x * sin.
         """
         ...
 
@@ -55,6 +60,8 @@ class StaticKernels(Kernels, Protocol):
 
 class TorchKernels:
     """Stock PyTorch, for any device."""
+
+    negates_sine = True
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         return lambda x: F.linear(x, weight, bias)

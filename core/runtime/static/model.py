@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -60,6 +60,22 @@ class LlavaNext(Generic[Step]):
         """
         table = torch.cat([self._tower(tiles), self._newline.unsqueeze(0)])
         return table.index_select(0, index)
+
+    def stages(self, images: Sequence[Images | None], layers: bool) -> dict[str, torch.Tensor]:
+        """Return the stages of `runtime.hookspecs` up to the projector, of the pictures of all rows; none of none."""
+        tiles = [of_row.tiles for of_row in images if of_row is not None]
+        if not tiles:
+            return {}
+        tower = self._tower
+        pixels = torch.cat(tiles).to(tower.device, tower.dtype)
+        states = tower.states(pixels)
+        features = tower.features(states, len(pixels))
+        found = {"vision": features, "projector": tower.project(features)}
+        if layers:
+            found |= {f"vision.{index}": state for index, state in enumerate(states)}
+        return {"pixels": pixels} | {
+            name: tensor.view(len(pixels), -1, tensor.shape[-1]) for name, tensor in found.items()
+        }
 
     def _encoded(self, tiles: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         assert self._images is not None

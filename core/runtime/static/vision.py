@@ -5,7 +5,7 @@ Source of the arithmetic: transformers, models/clip/modeling_clip.py and models/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
@@ -65,15 +65,25 @@ class VisionTower:
         self.device = positions.device
 
     def __call__(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Return the features of tiles [tiles, 3, side, side], without class tokens: [tiles * patches, hidden]."""
-        count = len(tiles)
+        """Return the vectors of tiles [tiles, 3, side, side], without class tokens: [tiles * patches, hidden]."""
+        return self.project(self.features(self.states(tiles), len(tiles)))
+
+    def states(self, tiles: torch.Tensor) -> list[torch.Tensor]:
+        """Return the input of the first layer and the output of each: [tiles * (patches + 1), width]."""
         hidden = self._before(self._embedded(tiles))
         states = [hidden]
         for layer in self._layers:
-            hidden = layer(hidden, count)
+            hidden = layer(hidden, len(tiles))
             states.append(hidden)
+        return states
+
+    def features(self, states: Sequence[torch.Tensor], tiles: int) -> torch.Tensor:
+        """Return the wanted states side by side, without class tokens: [tiles * patches, width * wanted]."""
         chosen = torch.cat([states[index] for index in self._wanted], -1)
-        features = chosen.view(count, self._side**2 + 1, -1)[:, 1:].reshape(count * self._side**2, -1)
+        return chosen.view(tiles, self._side**2 + 1, -1)[:, 1:].reshape(tiles * self._side**2, -1)
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """Return what the projector makes of features: [tiles * patches, hidden]."""
         return self._project_out(self._activation(self._project_in(features)))
 
     def _embedded(self, tiles: torch.Tensor) -> torch.Tensor:

@@ -38,7 +38,7 @@ with `save_original_format=False` writes the module tree as it is; the state dic
 """
 
 CHUNK_BYTES: Final = 4 * 2**20
-"""Read at a time of a tensor that has to be converted or moved to a device."""
+"""Read at a time of a tensor that has to be converted."""
 
 HALVES: Final = {torch.bfloat16, torch.float16}
 """Converted by way of fp32: it rounds to the same values, and torch converts between these two one by one."""
@@ -50,8 +50,9 @@ class Weights:
     """The tensors of a model folder, by the names the hub's files have; device thread only.
 
     A tensor is read when it is asked for, with no copy of it on the way: memory beyond the tensors handed out is one
-    chunk of 4 MiB, and 8 MiB more where bf16 and fp16 meet. Every method, and making one, raises BackendRefused when
-    the files are not what they should be.
+    chunk of 4 MiB, and 8 MiB more where bf16 and fp16 meet. One for another device is made on the host and moved whole,
+    as a device may have to prepare for every place that it is given a part at. Every method, and making one, raises
+    BackendRefused when the files are not what they should be.
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype, device: torch.device = CPU) -> None:
@@ -127,19 +128,19 @@ class Weights:
         return found
 
     def _read(self, parts: Sequence[Stored], shape: tuple[int, ...]) -> torch.Tensor:
-        whole = _room(shape, self._dtype, self._device)
+        whole = _room(shape, self._dtype)
         flat, start = whole.view(-1), 0
         for part in parts:
             end = start + math.prod(part.shape)
             self._fill(flat[start:end], part)
             self._asked.add(part.name)
             start = end
-        return whole
+        return whole.to(self._device)
 
     def _fill(self, place: torch.Tensor, part: Stored) -> None:
         """Read a tensor into its flat place, in one go where its bytes can stay as they are, else chunk by chunk."""
         dtype = DTYPES[part.dtype]
-        if dtype == place.dtype and place.device == CPU:
+        if dtype == place.dtype:
             part.shard.read(part.offset, place)
             return
         chunk = self._chunk.view(dtype)
@@ -182,14 +183,14 @@ def _spellings(name: str) -> Iterator[str]:
             yield from (other + name.removeprefix(ours) for other in others)
 
 
-def _room(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Return memory for a tensor; for a large one on the CPU it is in huge pages, where the system grants them.
+def _room(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return memory for a tensor; for a large one it is in huge pages, where the system grants them.
 
     A fresh page costs more than the copy into it: filled from the page cache, huge pages took a third of the time.
     """
     size = math.prod(shape) * dtype.itemsize
-    if device != CPU or size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-        return torch.empty(shape, dtype=dtype, device=device)
+    if size < HUGE_PAGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return torch.empty(shape, dtype=dtype)
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a kernel built without them
         memory.madvise(mmap.MADV_HUGEPAGE)

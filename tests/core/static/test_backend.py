@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import pytest
 import torch
 from runtime.backend import DecodeShape, ModelSpec, PrefillShape, ShapePlan
-from runtime.errors import BackendError, UnplannedShape
+from runtime.errors import BackendError, DeviceLost, UnplannedShape
 from runtime.static.backend import StaticBackend
-from runtime.static.graphs import PlainRunner
+from runtime.static.device import Host
+from runtime.static.graphs import Inputs, Outputs, PlainRunner
 from runtime.static.kernels import TorchStaticKernels
 from runtime.static.warmup import empty_decode, empty_prefill
 from support.agreement import NOISE
@@ -125,6 +126,48 @@ def test_after_the_warmup_an_unknown_shape_is_an_error(small: ModelSpec) -> None
         strict.prefill(batch)
     assert lenient.decode(empty_decode(DecodeShape(2, 64))).logits.shape == (2, small.vocabulary)
     assert strict.stats()["unknown_shapes"] == lenient.stats()["unknown_shapes"] == 1
+
+
+class Fragile(Host):
+    """A device that may be lost, and hands its scores over as copies."""
+
+    def is_lost(self, error: RuntimeError) -> bool:
+        return "sparks" in str(error)
+
+    def delivered(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.clone()
+
+
+@pytest.mark.parametrize(("words", "error"), [("sparks", DeviceLost), ("smoke", RuntimeError)])
+def test_a_device_may_be_lost_in_any_step(words: str, error: type[Exception], small: ModelSpec) -> None:
+    """What the device says of an error decides; the text for the client is not the library's."""
+
+    class Burning(PlainRunner):
+        def run(self, key: Hashable, inputs: Inputs) -> Outputs:
+            raise RuntimeError(words)
+
+    backend = loaded(small, device=Fragile(), runner=Burning(Fragile()))
+    plan = ShapePlan(prefill=(PrefillShape(1, 16),), decode=(DecodeShape(1, 64),))
+    steps: list[Callable[[], object]] = [
+        lambda: backend.prefill(empty_prefill(plan.prefill[0])),
+        lambda: backend.decode(empty_decode(plan.decode[0])),
+        lambda: backend.warmup(plan, ignore),
+    ]
+    for step in steps:
+        with pytest.raises(error) as raised:
+            step()
+        assert (words in str(raised.value)) == (error is RuntimeError)
+
+
+def test_a_device_delivers_its_scores(small: ModelSpec) -> None:
+    """Where it likes: here as copies, which the next step leaves alone."""
+    backend = loaded(small, device=Fragile())
+    batch = empty_decode(DecodeShape(1, 64))
+    first = backend.decode(batch).logits
+    kept = first.clone()
+    batch.tokens[0] = 7
+    assert not torch.equal(backend.decode(batch).logits, kept)
+    assert torch.equal(first, kept)
 
 
 def test_the_log_probabilities_of_a_prompt_are_not_told(small: ModelSpec) -> None:

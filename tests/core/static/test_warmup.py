@@ -23,7 +23,7 @@ from runtime.budgets import Budgets
 from runtime.errors import BackendRefused
 from runtime.shapes import Ladders, plan_shapes
 from runtime.static import backend as backend_module
-from runtime.static.device import Memory
+from runtime.static.device import Host, Memory
 from runtime.static.graphs import PlainRunner
 from runtime.static.kv import CacheGeometry, KvCache
 from runtime.static.picture_buffer import PictureBuffer
@@ -75,10 +75,8 @@ def test_slots_are_rows_of_a_shape() -> None:
     assert [fewer_slots(plan, slots) for slots in (64, 56, 24, 16, 8)] == [56, 24, 16, 8, 0]
 
 
-class Small:
+class Small(Host):
     """A device of little memory, of which caches and graphs take."""
-
-    torch_device = torch.device("cpu")
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -86,9 +84,6 @@ class Small:
 
     def memory(self) -> Memory | None:
         return Memory(self.total - self.taken, self.total)
-
-    def synchronise(self) -> None:
-        """Nothing is under way."""
 
     def ran_out(self, error: RuntimeError) -> bool:
         return "no room" in str(error)
@@ -237,6 +232,15 @@ def test_slots_that_do_not_fit_are_not_reserved(
     assert backend.capacity() == Capacity(11, 128, resumes=True)
     backend.warmup(plan, ignore)
     assert backend.capacity() == Capacity(8, 128, resumes=True)
+
+
+def test_a_share_of_the_memory_is_left_for_graphs(small: ModelSpec, caplog: pytest.LogCaptureFixture) -> None:
+    """Of what is free beside the weights; the arithmetic tells."""
+    device = Small(total=10 * row_bytes(small))
+    with caplog.at_level(logging.WARNING):
+        backend = loaded(small, limits=ROWS, device=device, graph_share=0.25)
+    assert backend.capacity().rows == 7
+    assert "GiB are free, 25% of it for graphs)" in caplog.text
 
 
 def test_a_device_too_small_for_one_row_is_refused(small: ModelSpec) -> None:
