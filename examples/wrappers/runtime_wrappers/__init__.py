@@ -1,0 +1,1 @@
+"""Three wrappers: `timing` measures, `faults` fails on purpose, `shadow` compares with the reference."""
