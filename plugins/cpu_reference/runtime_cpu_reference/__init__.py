@@ -7,15 +7,37 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from typing import Final
 
 from runtime import hookimpl
-from runtime.backend import Availability, Backend, BackendSpec, Limits, ModelSpec
+from runtime.backend import Availability, Backend, BackendSpec, Knob, Limits, ModelSpec
+
+OPTIONS: Final = (
+    Knob(
+        "reference_dtype",
+        "REFERENCE_DTYPE",
+        str,
+        "float32",
+        "Type that cpu_reference computes in; another only to measure what is lost in it.",
+        choices=("float64", "float32", "bfloat16", "float16"),
+    ),
+)
 
 
 @hookimpl
 def runtime_backends() -> list[BackendSpec]:
     summary = "transformers in fp32 on the CPU, one row at a time: the numerics oracle"
-    return [BackendSpec(name="cpu_reference", summary=summary, contract="~=1.0", probe=probe, load=load, preference=0)]
+    return [
+        BackendSpec(
+            name="cpu_reference",
+            summary=summary,
+            contract="~=1.0",
+            probe=probe,
+            load=load,
+            options=OPTIONS,
+            preference=0,
+        )
+    ]
 
 
 def probe() -> Availability:
@@ -28,6 +50,8 @@ def probe() -> Availability:
 
 def load(model: ModelSpec, limits: Limits) -> Backend:
     """Load the weights, widened to fp32; raises ValueError when they do not fit the model's config."""
+    import torch
+
     from runtime_cpu_reference.backend import CpuReference
 
-    return CpuReference(model, limits)
+    return CpuReference(model, limits, getattr(torch, str(limits.options.get("reference_dtype", "float32"))))

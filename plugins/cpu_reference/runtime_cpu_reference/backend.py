@@ -25,6 +25,7 @@ from runtime.backend import (
 )
 
 from runtime_cpu_reference.net import load_net
+from runtime_cpu_reference.watch import Watch
 
 
 @dataclass(slots=True)
@@ -34,24 +35,28 @@ class Row:
     tokens: torch.Tensor  # int64 [1, length], cpu; everything the row holds
     pictures: dict[str, torch.Tensor]
     """Arguments of the forward pass that computes the prompt; empty for a text row."""
-    cache: transformers.DynamicCache
+    cache: transformers.DynamicCache | None
+    """None for a row that is computed anew in every step."""
 
 
 class CpuReference:
     """The hooks of the oracle; with `recompute` every step runs the whole row again and no cache is used."""
 
-    def __init__(self, model: ModelSpec, limits: Limits, *, recompute: bool = False) -> None:
+    def __init__(
+        self, model: ModelSpec, limits: Limits, dtype: torch.dtype = torch.float32, *, recompute: bool = False
+    ) -> None:
         self.model = model
         self.limits = limits
+        self.dtype = dtype
         self.recompute = recompute
-        self.net = load_net(model)
+        self.net = load_net(model, dtype)
         self.slots: dict[int, Row] = {}
 
     @hookimpl
     def prefill(self, batch: PrefillBatch) -> PrefillOutput:
         if batch.offsets.any():
             raise ValueError("cpu_reference computes whole prompts only: every offset must be 0")
-        logits = torch.zeros(len(batch.tokens), self.model.vocabulary)
+        logits = torch.zeros(len(batch.tokens), self.model.vocabulary, dtype=self.dtype)
         logprobs = torch.zeros(batch.tokens.shape) if batch.prompt_logprobs else None
         rows: list[Row | None] = []
         for index, length in enumerate(batch.lengths.tolist()):
@@ -59,7 +64,8 @@ class CpuReference:
                 rows.append(None)
                 continue
             tokens = batch.tokens[index : index + 1, :length]
-            row = Row(tokens[:, :0], pictures_of(batch.images[index]), transformers.DynamicCache())
+            cache = None if self.recompute else transformers.DynamicCache()
+            row = Row(tokens[:, :0], pictures_of(batch.images[index]), cache)
             every = self.append(row, tokens, every_position=batch.prompt_logprobs)
             logits[index] = every[-1]
             if logprobs is not None:
@@ -77,7 +83,7 @@ class CpuReference:
 
     @hookimpl
     def decode(self, batch: DecodeBatch) -> DecodeOutput:
-        logits = torch.zeros(len(batch.tokens), self.model.vocabulary)
+        logits = torch.zeros(len(batch.tokens), self.model.vocabulary, dtype=self.dtype)
         for slot in batch.active.nonzero().flatten().tolist():
             row, position = self.slots.get(slot), int(batch.positions[slot])
             if row is None:
@@ -90,6 +96,15 @@ class CpuReference:
         return DecodeOutput(logits=logits)
 
     @hookimpl
+    def stages(self, batch: PrefillBatch, layers: bool) -> dict[str, torch.Tensor]:
+        with Watch(self.net, layers) as watch:
+            for index, length in enumerate(batch.lengths.tolist()):
+                if length:
+                    row = Row(torch.empty(1, 0, dtype=torch.int64), pictures_of(batch.images[index]), None)
+                    self.append(row, batch.tokens[index : index + 1, :length])
+        return watch.stages()
+
+    @hookimpl
     def release(self, slots: Sequence[int]) -> None:
         for slot in slots:
             self.slots.pop(slot, None)
@@ -100,11 +115,11 @@ class CpuReference:
 
     @torch.no_grad()
     def append(self, row: Row, tokens: torch.Tensor, *, every_position: bool = False) -> torch.Tensor:
-        """Add tokens to a row and return the logits after the last, or after each: float32 [1 or all, vocabulary]."""
+        """Add tokens to a row and return the logits after the last, or after each: [1 or all, vocabulary]."""
         is_prompt = row.tokens.shape[1] == 0
         row.tokens = torch.cat([row.tokens, tokens], dim=1)
         keep = 0 if every_position else 1  # 0 keeps all
-        if self.recompute:
+        if row.cache is None:
             output = self.net(input_ids=row.tokens, **row.pictures, use_cache=False, logits_to_keep=keep)
         else:
             pictures = row.pictures if is_prompt else {}

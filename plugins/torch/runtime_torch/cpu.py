@@ -62,11 +62,8 @@ class Cpu:
             self._rows.clear(slot)
             self._overflown.remove(slot)
         for rows, step in self._steps(batch):
-            tokens = torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])
-            positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
-            behind = strided(len(tokens)) - len(tokens)
-            embedded = F.pad(self._embedded(tokens, rows, batch), (0, 0, 0, behind))
-            hidden = decoder.forward(embedded, F.pad(positions, (0, behind)), step)
+            tokens = _together(batch, rows, step)
+            hidden = self._forward(self._embedded(tokens, rows, batch), step)
             ends = torch.tensor([span.start + span.length - 1 for span in step.spans])
             self._watch([span.slot for span in step.spans], hidden[ends])
             logits[rows] = decoder.logits(hidden[ends])
@@ -95,6 +92,20 @@ class Cpu:
         logits = torch.zeros(len(batch.tokens), self._vocabulary, dtype=self._dtype)
         logits[slots] = decoder.logits(hidden)
         return DecodeOutput(logits)
+
+    @hookimpl
+    @torch.inference_mode()
+    def stages(self, batch: PrefillBatch, layers: bool) -> dict[str, torch.Tensor]:
+        self._rows.reserve(int(batch.lengths.max()))
+        parts: list[dict[str, torch.Tensor]] = []
+        for rows, step in self._steps(batch):
+            embedded, outputs = self._embedded(_together(batch, rows, step), rows, batch), list[torch.Tensor]()
+            self._forward(embedded, step, outputs)
+            parts.append({"embeddings": embedded, "decoder": outputs[-1][: len(embedded)]})
+            if layers:
+                parts[-1] |= {f"decoder.{at}": each[: len(embedded)] for at, each in enumerate(outputs, start=1)}
+        of_tokens = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return self._model.stages(batch.images, layers) | of_tokens
 
     @hookimpl
     def capacity(self) -> Capacity:
@@ -130,6 +141,15 @@ class Cpu:
         if rows:
             yield rows, PrefillStep(tuple(spans))
 
+    def _forward(
+        self, embedded: torch.Tensor, step: PrefillStep, outputs: list[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Run the layers over the tokens of a step, and over some behind them that count nothing."""
+        positions = torch.cat([torch.arange(span.offset, span.offset + span.length) for span in step.spans])
+        behind = strided(len(positions)) - len(positions)
+        padded = F.pad(embedded, (0, 0, 0, behind))
+        return self._model.decoder.forward(padded, F.pad(positions, (0, behind)), step, outputs)
+
     def _embedded(self, tokens: torch.Tensor, rows: list[int], batch: PrefillBatch) -> torch.Tensor:
         """Return the vectors of tokens, those of pictures in the place of their placeholders."""
         hidden = self._model.decoder.embed(tokens)
@@ -157,3 +177,8 @@ class Cpu:
             scores = self._model.decoder.logits(hidden[start:stop]).float()
             parts.append(scores.log_softmax(-1).gather(-1, tokens[start + 1 : stop + 1, None])[:, 0])
         return torch.cat(parts) if parts else torch.zeros(0)
+
+
+def _together(batch: PrefillBatch, rows: Sequence[int], step: PrefillStep) -> torch.Tensor:
+    """Return the tokens of rows one behind the other: int64 [tokens]."""
+    return torch.cat([batch.tokens[row, : span.length] for row, span in zip(rows, step.spans, strict=True)])

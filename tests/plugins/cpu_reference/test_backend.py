@@ -292,4 +292,4 @@ def test_every_hook_is_in_the_contract(one: Setup) -> None:
     manager.register(one.backend)
     manager.check_pending()
     callers = manager.get_hookcallers(one.backend) or []
-    assert {caller.name for caller in callers} == {"prefill", "concatenate", "decode", "release", "capacity"}
+    assert {caller.name for caller in callers} == {"prefill", "concatenate", "decode", "stages", "release", "capacity"}
