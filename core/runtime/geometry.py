@@ -12,13 +12,25 @@ models/llava_next/modeling_llava_next.py: unpad_image), because the model's weig
 from __future__ import annotations
 
 import math
-
-from runtime.backend import ImageGeometry
+from typing import Protocol
 
 Size = tuple[int, int]
 
 
-def canvas_size(size: Size, geometry: ImageGeometry) -> Size:
+class Grid(Protocol):
+    """What is read here of a model's `ImageGeometry`; processes that decode pictures know no more of it."""
+
+    @property
+    def tile(self) -> int: ...
+
+    @property
+    def patch(self) -> int: ...
+
+    @property
+    def pinpoints(self) -> tuple[Size, ...]: ...
+
+
+def canvas_size(size: Size, geometry: Grid) -> Size:
     """Return the pinpoint that keeps most of the picture's pixels; among equals the least padded, then the first."""
     height, width = size
 
@@ -30,7 +42,7 @@ def canvas_size(size: Size, geometry: ImageGeometry) -> Size:
     return max(geometry.pinpoints, key=merit)
 
 
-def fitted_size(size: Size, geometry: ImageGeometry) -> Size:
+def fitted_size(size: Size, geometry: Grid) -> Size:
     """Return the picture's size within its canvas, pixels; the aspect ratio is kept and fractions are rounded up."""
     height, width = size
     canvas_height, canvas_width = canvas_size(size, geometry)
@@ -40,13 +52,13 @@ def fitted_size(size: Size, geometry: ImageGeometry) -> Size:
     return canvas_height, min(math.ceil(width * scale_height), canvas_width)
 
 
-def tile_count(size: Size, geometry: ImageGeometry) -> int:
+def tile_count(size: Size, geometry: Grid) -> int:
     """Return the tiles of a picture: the base tile and those of its canvas."""
     canvas_height, canvas_width = canvas_size(size, geometry)
     return 1 + (canvas_height // geometry.tile) * (canvas_width // geometry.tile)
 
 
-def unpadded_grid(size: Size, geometry: ImageGeometry) -> tuple[int, int]:
+def unpadded_grid(size: Size, geometry: Grid) -> tuple[int, int]:
     """Return (rows, columns) of canvas features that are kept; one is 0 for a picture thinner than a feature."""
     height, width = size
     canvas_height, canvas_width = canvas_size(size, geometry)
@@ -57,18 +69,18 @@ def unpadded_grid(size: Size, geometry: ImageGeometry) -> tuple[int, int]:
     return rows, _unpad(columns, width * (rows / height))
 
 
-def base_count(geometry: ImageGeometry) -> int:
+def base_count(geometry: Grid) -> int:
     """Return the features of the base tile, the least any picture costs."""
     return _features_per_side(geometry) ** 2
 
 
-def feature_count(size: Size, geometry: ImageGeometry) -> int:
+def feature_count(size: Size, geometry: Grid) -> int:
     """Return the features of a picture, and so its placeholders in the prompt."""
     rows, columns = unpadded_grid(size, geometry)
     return base_count(geometry) + rows * (columns + 1)
 
 
-def _features_per_side(geometry: ImageGeometry) -> int:
+def _features_per_side(geometry: Grid) -> int:
     return geometry.tile // geometry.patch
 
 

@@ -70,11 +70,18 @@ def decode_picture(data: bytes, index: int, limits: IntakeLimits) -> Picture:
                 raise ValueError("two sizes in one file")
             encoded.load()
             image = _upright(_to_rgb(encoded), _orientation(encoded))
+    except MemoryError:
+        raise out_of_memory(index) from None
     except Exception:  # whatever an image library does with hostile bytes
         raise ImageRefused(
             f"picture {index}: the {header.kind} data is damaged or incomplete; encode the picture again"
         ) from None
     return Picture(image, _digest(image))
+
+
+def out_of_memory(index: int) -> ImageRefused:
+    """Return the refusal of a picture whose decoding takes more memory than a process may have."""
+    return ImageRefused(f"picture {index}: decoding it takes more memory than this server gives; scale it down")
 
 
 def _check(data: bytes, index: int, limits: IntakeLimits) -> Header:

@@ -10,11 +10,12 @@ from runtime.errors import ImageRefused, ImageUrlNotEnabled
 from runtime.intake.limits import IntakeLimits
 from runtime.runtime import ImagePart, ImageUrlPart
 
+_REMOTE: Final = re.compile(r"https?:", re.IGNORECASE)
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,15}):")
 
 
 def picture_bytes(part: ImagePart | ImageUrlPart, index: int, limits: IntakeLimits) -> bytes:
-    """Return the encoded picture; `index` is its place in the request, for error texts.
+    """Return a picture sent by value; `index` is its place in the request, for error texts.
 
     Raises ImageUrlNotEnabled for http(s) addresses and ImageRefused for everything else that is no picture.
     """
@@ -27,6 +28,11 @@ def picture_bytes(part: ImagePart | ImageUrlPart, index: int, limits: IntakeLimi
     if scheme in ("http", "https"):
         raise ImageUrlNotEnabled(f"picture {index}: this server does not fetch {scheme} addresses; {remedy}")
     raise ImageRefused(f"picture {index}: addresses of the scheme {scheme!r} are not supported; {remedy}")
+
+
+def is_remote(part: ImageUrlPart) -> bool:
+    """Tell whether the picture must be fetched."""
+    return _REMOTE.match(part.url) is not None
 
 
 def _scheme(url: str, index: int) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from runtime.backend import Images, ModelSpec
 from runtime.errors import ContextExceeded, InvalidRequest, ModelRefused, TemplateError
 from runtime.geometry import base_count, feature_count
+from runtime.intake.cut import CutPicture
 from runtime.intake.limits import IntakeLimits
 from runtime.prompt.chat import ChatTemplate
-from runtime.prompt.images import build_images
+from runtime.prompt.images import cut_here, join_images
 from runtime.prompt.tokenizer import Tokenizer
 from runtime.runtime import GenerateRequest, ImagePart, ImageUrlPart, Part, TextPart, TokensPart
 from runtime.telemetry.pictures import PictureCost
@@ -32,6 +33,16 @@ class Prompt:
     def input_length(self) -> int:
         """Tokens, placeholders of pictures included."""
         return len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A prompt whose pictures are not known yet."""
+
+    tokens: tuple[int, ...]
+    """The image token stands once for each picture."""
+    pictures: tuple[ImagePart | ImageUrlPart, ...]
+    truncate: int | None
 
 
 class PromptBuilder:
@@ -63,22 +74,33 @@ class PromptBuilder:
         self._characters_per_token = max(64, tokenizer.longest_token)
 
     def build(self, request: GenerateRequest) -> Prompt:
-        """Return the prompt of a request; raises InvalidRequest and its subclasses.
+        """Return the prompt of a request, its pictures decoded in this process and none of them fetched.
 
-        What can be refused without decoding a picture is refused before.
+        Raises InvalidRequest and its subclasses.
         """
+        draft = self.draft(request)
+        if self._geometry is None:
+            return self.finish(draft, ())
+        return self.finish(draft, cut_here(draft.pictures, self._geometry, self._intake))
+
+    def draft(self, request: GenerateRequest) -> Draft:
+        """Do what can be done, and refuse what can be refused, before any picture is fetched or decoded."""
         parts, add_special_tokens = self._resolve(request)
         tokens = self._encode(parts, add_special_tokens)
         pictures = _pictures(parts)
         if not tokens:
             raise InvalidRequest("the prompt is empty; send some text or a picture")
-        if self._geometry is None or not pictures:
-            return Prompt(self._fitted(tokens, [], request.truncate), None)
-        if request.truncate is None:
+        if pictures and request.truncate is None:
             self._check_length(len(tokens) - len(pictures), self._least_picture_tokens(pictures), "at least ")
-        images, seconds = build_images(pictures, self._geometry, self._intake)
+        return Draft(tuple(tokens), tuple(pictures), request.truncate)
+
+    def finish(self, draft: Draft, pictures: Sequence[CutPicture]) -> Prompt:
+        """Return the prompt of a draft, given its pictures; raises InvalidRequest and its subclasses."""
+        if self._geometry is None or not pictures:
+            return Prompt(self._fitted(draft.tokens, [], draft.truncate), None)
+        images, seconds = join_images(pictures, self._geometry)
         features = [feature_count(size, self._geometry) for size in images.sizes]
-        expanded, places = self._expand(self._fitted(tokens, features, request.truncate), features)
+        expanded, places = self._expand(self._fitted(draft.tokens, features, draft.truncate), features)
         return Prompt(expanded, images, tuple(map(PictureCost, features, images.counts, seconds)), places)
 
     def _resolve(self, request: GenerateRequest) -> tuple[tuple[Part, ...], bool]:

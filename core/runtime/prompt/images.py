@@ -1,4 +1,4 @@
-"""The pictures of a prompt, from what the user sent to what the vision tower takes."""
+"""The pictures of a prompt as a backend takes them."""
 
 from __future__ import annotations
 
@@ -7,50 +7,37 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from runtime.backend import ImageGeometry, Images
-from runtime.errors import ImageRefused
-from runtime.geometry import canvas_size, tile_count, unpadded_grid
-from runtime.intake.decode import Picture, decode_picture
+from runtime.intake.cut import CutPicture, cut_picture
 from runtime.intake.limits import IntakeLimits
 from runtime.intake.source import picture_bytes
-from runtime.prompt.tiles import cut_tiles, join_tiles
+from runtime.prompt.tiles import cutting_of, scale_tiles
 from runtime.runtime import ImagePart, ImageUrlPart
 from runtime.telemetry.pictures import StageClock
 
 
-def build_images(
+def cut_here(
     parts: Sequence[ImagePart | ImageUrlPart], geometry: ImageGeometry, limits: IntakeLimits
-) -> tuple[Images, list[Mapping[str, float]]]:
-    """Decode and cut pictures one after the other, so that one at a time is held at full size.
+) -> list[CutPicture]:
+    """Decode and cut pictures in this process, one after the other, so that one at a time is held at full size.
 
-    Returns them with the seconds that each stage of each took. `parts` is not empty. Raises ImageRefused, naming the
-    picture by its place in `parts`.
+    For tools that trust their pictures; a server has `PictureIntake` do it. Addresses are not fetched. Raises
+    ImageRefused, naming the picture by its place in `parts`.
     """
-    tiles: list[torch.Tensor] = []
-    sizes: list[tuple[int, int]] = []
-    digests: list[bytes] = []
+    cutting = cutting_of(geometry)
+    return [cut_picture(picture_bytes(part, index, limits), index, limits, cutting) for index, part in enumerate(parts)]
+
+
+def join_images(pictures: Sequence[CutPicture], geometry: ImageGeometry) -> tuple[Images, list[Mapping[str, float]]]:
+    """Return pictures, of which there is one or more, with the seconds that each stage of each took."""
+    counts = tuple(len(picture.tiles) for picture in pictures)
+    tiles = torch.empty(sum(counts), 3, geometry.tile, geometry.tile)
     seconds: list[Mapping[str, float]] = []
-    for index, part in enumerate(parts):
+    done = 0
+    for picture in pictures:
         clock = StageClock()
-        data = picture_bytes(part, index, limits)
-        clock.end("fetch")
-        picture = decode_picture(data, index, limits)
-        clock.end("decode")
-        _check_thickness(picture, index, geometry)
-        tiles.append(cut_tiles(picture.image, geometry))
+        scale_tiles(picture.tiles, geometry, tiles[done : done + len(picture.tiles)])
+        done += len(picture.tiles)
         clock.end("tile")
-        sizes.append(picture.size)
-        digests.append(picture.digest)
-        seconds.append(clock.seconds)
-    counts = tuple(tile_count(size, geometry) for size in sizes)
-    return Images(join_tiles(tiles), counts, tuple(sizes), tuple(digests)), seconds
-
-
-def _check_thickness(picture: Picture, index: int, geometry: ImageGeometry) -> None:
-    """Refuse a picture so thin that no feature of its detailed view would remain."""
-    if 0 in unpadded_grid(picture.size, geometry):
-        height, width = picture.size
-        canvas_height, canvas_width = canvas_size(picture.size, geometry)
-        raise ImageRefused(
-            f"picture {index}: {height} x {width} pixels (height x width) are too thin to be seen: fitted into "
-            f"{canvas_height} x {canvas_width}, the thin side is less than one patch; crop the long side"
-        )
+        seconds.append({"fetch": 0.0, **picture.seconds, "tile": picture.seconds["tile"] + clock.seconds["tile"]})
+    sizes, digests = (tuple(each) for each in zip(*((one.size, one.digest) for one in pictures), strict=True))
+    return Images(tiles, counts, sizes, digests), seconds
