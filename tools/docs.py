@@ -16,11 +16,13 @@ from fastapi import FastAPI, routing
 from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection
-from runtime.compatibility import DEVICE_VARIABLES, FOREIGN_FLAGS, FOREIGN_VARIABLES
+from runtime.compatibility import FOREIGN_FLAGS, FOREIGN_VARIABLES
+from runtime.hookspecs import Compute, Discovery
 from runtime.http.app import create_app
 from runtime.http.options import HttpOptions
 from runtime.knobs import GROUPS, KNOBS, Knob
 from runtime.rpc.server import SERVICES
+from runtime_hpu.options import OPTIONS as HPU_OPTIONS
 from runtime_torch import OPTIONS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -35,7 +37,7 @@ def with_tables(page: str) -> str:
 
 
 def claims() -> Mapping[str, Sequence[str]]:
-    """Return what must be proved, by kind: `METHOD /path`, `package.Service/Method`, `--flag`."""
+    """Return what must be proved, by kind: `METHOD /path`, `package.Service/Method`, `--flag`, `hook name`."""
     nobody: Any = None  # routes are made without asking the runtime
     app = create_app(nobody, HttpOptions(payload_limit=1))
     services = [*SERVICES, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME]
@@ -43,6 +45,7 @@ def claims() -> Mapping[str, Sequence[str]]:
         "routes": sorted(_routes(app), key=lambda route: route.split()[::-1]),
         "methods": [method for service in services for method in _methods(service)],
         "settings": [knob.flag for knob in KNOBS],
+        "hooks": [f"hook {name}" for spec in (Discovery, Compute) for name in vars(spec) if not name.startswith("_")],
     }
 
 
@@ -80,19 +83,13 @@ def _tables() -> Iterator[tuple[str, str]]:
     for group, knobs in GROUPS.items():
         yield group.lower(), _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in knobs])
     yield "cpu", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in OPTIONS])
-    yield (
-        "device",
-        _table(
-            ("Variable", "Guide's default", "Meaning", "Why it has no effect"),
-            [(f"`{it.environment}`", f"`{_written(it.default)}`", it.meaning, it.reason) for it in DEVICE_VARIABLES],
-        ),
-    )
+    yield "hpu", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in HPU_OPTIONS])
     for name, refused in (("refused", True), ("ignored", False)):
         flags = [flag for flag in FOREIGN_FLAGS if flag.refused is refused]
         rows = [(f"`{flag.flag}`", ", ".join(f"`{value}`" for value in flag.harmless), flag.reason) for flag in flags]
         yield name, _table(("Flag", "Accepted in silence", "Reason"), rows)
     yield "variables", _table(("Variable", "Reason"), [(f"`{name}`", why) for name, why in FOREIGN_VARIABLES.items()])
-    proved, named = proofs(), {"routes": "Route", "methods": "Method", "settings": "Setting"}
+    proved, named = proofs(), {"routes": "Route", "methods": "Method", "settings": "Setting", "hooks": "Hook"}
     for kind, wanted in claims().items():
         tests = ["; ".join(_test(*test) for test in proved.get(claim, ())) for claim in wanted]
         rows_of_kind = [(f"`{claim}`", test) for claim, test in zip(wanted, tests, strict=True)]

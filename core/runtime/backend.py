@@ -16,9 +16,9 @@ from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 import torch
 
 from runtime.knobs import Knob as Knob  # for plugin authors: what `BackendSpec.options` holds
-from runtime.knobs import Value
+from runtime.knobs import Value as Value
 
-CONTRACT_VERSION: Final = "1.0"
+CONTRACT_VERSION: Final = "1.1"
 """Version of this module and of `runtime.hookspecs`: a new optional argument or hook raises the minor number,
 a changed meaning the major one."""
 
@@ -146,6 +146,8 @@ class Capacity:
     asynchronous: bool = False
     """Whether `decode` returns before the device is done. Then the text of a step is told while the device computes
     the next one."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """Facts worth showing beside those of `Availability.details`, known once the model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,11 @@ class ShapeLookup(Protocol):
         """Whether each row of a prefill is computed to the length of its shape."""
         ...
 
+    @property
+    def apart(self) -> bool:
+        """Whether each row decodes by itself."""
+        ...
+
     def prefill_for(self, rows: int, longest: int, offset: int = 0) -> PrefillShape: ...
 
     def decode_for(self, rows: int, context: int) -> DecodeShape: ...
@@ -37,7 +42,10 @@ class AnyShapes:
 
     pads = False
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, apart: bool = False) -> None:
+        """`apart` for replies that do not depend on neighbours: a backend that takes any shape computes active rows
+        only, and kernels may add up in another order for other numbers of them."""
+        self.apart = apart
         self._decode = DecodeShape(limits.rows, limits.context)
         self.resumed_rows = limits.prefill_rows
 
@@ -95,6 +103,15 @@ def alike(rows: Sequence[Row], shapes: ShapeLookup) -> Iterator[list[Row]]:
         yield begin
     for start in range(0, len(rest), shapes.resumed_rows):
         yield rest[start : start + shapes.resumed_rows]
+
+
+def decoded_together(rows: Sequence[Row], shapes: ShapeLookup) -> Iterator[Sequence[Row]]:
+    """Split rows into those of each decode batch."""
+    if not shapes.apart:
+        yield rows
+        return
+    for row in rows:
+        yield [row]
 
 
 def decode_batch(rows: Sequence[Row], shapes: ShapeLookup) -> DecodeBatch:

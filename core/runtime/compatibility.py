@@ -10,20 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
-from runtime.errors import StartupError
 from runtime.knobs import KNOBS
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceVariable:
-    """A switch in the environment for a part that is not there; a wrong value is refused all the same."""
-
-    environment: str
-    default: bool
-    """Of the guide."""
-    meaning: str
-    reason: str
-    """Why it has no effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +31,8 @@ class ForeignFlag:
         return None if self.flag == "--env" else self.flag.removeprefix("--").replace("-", "_").upper()
 
 
-NO_GRAPHS: Final = "no installed backend records graphs"
+OWN_GRAPHS: Final = "a backend that records graphs has options of its own for them"
 NO_KERNEL: Final = "the backend chooses its own attention kernel"
-
-DEVICE_VARIABLES: Final = (
-    DeviceVariable("ENABLE_HPU_GRAPH", True, "Record device graphs.", NO_GRAPHS),
-    DeviceVariable("LIMIT_HPU_GRAPH", False, "Record no graphs of prefills.", NO_GRAPHS),
-    DeviceVariable("USE_FLASH_ATTENTION", False, "Use the fused attention kernel.", NO_KERNEL),
-    DeviceVariable("FLASH_ATTENTION_RECOMPUTE", False, "Let that kernel recompute in prefills.", NO_KERNEL),
-)
-
 ONE_DEVICE: Final = "a model is served on one device"
 NO_SHARDS: Final = "there is one worker and no process group"
 NO_ADAPTERS: Final = "adapters are not applied"
@@ -71,7 +50,7 @@ FOREIGN_FLAGS: Final = (
     ForeignFlag("--rope-factor", "positions are scaled as config.json says", refused=True),
     ForeignFlag("--tokenizer-config-path", "the model's own tokenizer_config.json is used", refused=True),
     ForeignFlag("--trust-remote-code", "code of models is never run", takes_value=False, refused=True),
-    ForeignFlag("--cuda-graphs", NO_GRAPHS),
+    ForeignFlag("--cuda-graphs", OWN_GRAPHS),
     ForeignFlag("--cuda-memory-fraction", "the backend decides on its memory"),
     ForeignFlag("--disable-custom-kernels", NO_KERNEL, takes_value=False),
     ForeignFlag("--shard-uds-path", NO_SHARDS),
@@ -85,7 +64,7 @@ FOREIGN_FLAGS: Final = (
     ForeignFlag("--usage-stats", "no usage is reported to anybody", harmless=("off",)),
     ForeignFlag("--prometheus-port", "metrics are on /metrics of --port"),
     ForeignFlag("--graceful-termination-timeout", "running replies get 5 seconds"),
-    ForeignFlag("--max-image-fetch-size", "pictures are not fetched; see --max-image-bytes"),
+    ForeignFlag("--max-image-fetch-size", "--max-image-bytes bounds every picture, fetched or not"),
     ForeignFlag("--ngrok", NO_TUNNEL, takes_value=False),
     ForeignFlag("--ngrok-authtoken", NO_TUNNEL),
     ForeignFlag("--ngrok-edge", NO_TUNNEL),
@@ -99,7 +78,7 @@ FOREIGN_VARIABLES: Final = {
     "ATTENTION": NO_KERNEL,
     "LOG_LEVEL": "everything from INFO on is logged",
     "DUMP_STACK": "errors never hold a stack",
-    "GRAPH_VISUALIZATION": NO_GRAPHS,
+    "GRAPH_VISUALIZATION": OWN_GRAPHS,
     "DBG_TRACE_FILENAME": NO_PROFILER,
     "PROF_STEP": NO_PROFILER,
 }
@@ -112,25 +91,19 @@ KNOWN_TO_OTHERS: Final = (
     "HF_HUB_OFFLINE",
     "HF_HUB_ENABLE_HF_TRANSFER",
     "HABANA_VISIBLE_DEVICES",
+    "HABANA_VISIBLE_MODULES",
     "PT_HPU_LAZY_MODE",
-    "PT_HPU_ENABLE_LAZY_COLLECTIVES",
     "OMPI_MCA_btl_vader_single_copy_mechanism",
 )
 """Variables that libraries below read, and so no misspellings of ours."""
-
-WORDS: Final = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
 def warnings_of(environment: Mapping[str, str], declared: Set[str] = frozenset()) -> list[str]:
     """Return a line for each variable that looks meant for us and has no effect; those of backends are `declared`.
 
-    Raises StartupError for a device variable of a wrong value. Flags' twins are read with the flags.
+    Flags' twins are read with the flags.
     """
     lines = []
-    for variable in DEVICE_VARIABLES:
-        if environment.get(variable.environment):
-            parsed(variable, environment[variable.environment])
-            lines.append(f"{variable.environment} has no effect: {variable.reason}")
     for name, reason in FOREIGN_VARIABLES.items():
         if environment.get(name):
             lines.append(f"{name} has no effect: {reason}")
@@ -142,17 +115,9 @@ def warnings_of(environment: Mapping[str, str], declared: Set[str] = frozenset()
     return lines
 
 
-def parsed(variable: DeviceVariable, text: str) -> bool:
-    """Return the value of a variable; StartupError names it."""
-    if text.lower() not in WORDS:
-        raise StartupError(f"the environment variable {variable.environment} is {text[:20]!r}; set it to true or false")
-    return WORDS[text.lower()]
-
-
 def known_variables() -> Iterator[str]:
     """Yield the name of every variable that means something to us, TGI or the libraries below."""
     yield from (knob.environment for knob in KNOBS)
-    yield from (variable.environment for variable in DEVICE_VARIABLES)
     yield from (flag.environment for flag in FOREIGN_FLAGS if flag.environment is not None)
     yield from FOREIGN_VARIABLES
     yield from KNOWN_TO_OTHERS

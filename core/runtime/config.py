@@ -27,6 +27,7 @@ class Settings:
     revision: str | None
     huggingface_hub_cache: str | None
     backend: str
+    wrap: tuple[str, ...]
     hostname: str
     port: int
     grpc_port: int | None
@@ -65,8 +66,13 @@ class Settings:
     max_images: int
     max_image_bytes: int
     max_image_pixels: int
+    image_url_policy: str
+    image_url_allow: tuple[str, ...]
     ignore_eos: bool
     skip_tokenizer: bool
+    deterministic: bool
+    shadow: str | None
+    shadow_rate: float
     backend_options: Mapping[str, Value] = field(default_factory=dict)
     """What was given of the options that backends declare, by their names."""
 
@@ -84,7 +90,17 @@ class Settings:
     @property
     def resumes(self) -> bool:
         """Whether a prefill may continue what its slot holds, on a backend that can."""
-        return self.prefix_reuse or self.prefill_chunk is not None
+        return self.reuses_prefixes or self.longest_part is not None
+
+    @property
+    def reuses_prefixes(self) -> bool:
+        """Whether the beginning of a prompt may be what its slot held before, which is a matter of chance."""
+        return self.prefix_reuse and not self.deterministic
+
+    @property
+    def longest_part(self) -> int | None:
+        """The tokens of a prompt that are computed at once; None for all."""
+        return None if self.deterministic else self.prefill_chunk
 
     def check(self) -> None:
         """Raise StartupError, which names both values, when two values contradict each other."""

@@ -20,7 +20,15 @@ from typing import TypeVar
 from runtime.backend import Capacity, WarmupProgress
 from runtime.batches import alike, bucket_of
 from runtime.budgets import Budgets
-from runtime.errors import BackendError, BackendRefused, InvalidRequest, NotReady, RuntimeServiceError, UnplannedShape
+from runtime.errors import (
+    BackendError,
+    BackendRefused,
+    DeviceLost,
+    InvalidRequest,
+    NotReady,
+    RuntimeServiceError,
+    UnplannedShape,
+)
 from runtime.leases import Leases
 from runtime.plugins import Hooks
 from runtime.prefixes import Prefixes
@@ -53,14 +61,16 @@ class Engine:
         reuse_prefixes: bool = False,
         prefill_chunk: int | None = None,
         warm_up: bool = True,
+        apart: bool = False,
     ) -> None:
         """`load` and `deliver` are called on the device thread; `deliver` must not block.
 
         Without `budgets` only the slots limit what runs together. With a `plan` every batch is padded to one of its
         shapes, and with `warm_up` all of them are warmed first. `reuse_prefixes` and `prefill_chunk`, the most tokens
-        of a prompt that are computed at once, need a backend that resumes.
+        of a prompt that are computed at once, need a backend that resumes. With `apart` each row decodes by itself,
+        where no plan says what it is padded to.
         """
-        self.preparation = Preparation(load, budgets, plan, warm_up, metrics, clock, self._tell_health)
+        self.preparation = Preparation(load, budgets, plan, warm_up, metrics, clock, self._tell_health, apart)
         self._deliver = deliver
         self._lease_idle_seconds = lease_idle_seconds
         self._metrics = metrics
@@ -129,6 +139,7 @@ class Engine:
                 try:
                     future.set_result(work())
                 except Exception as error:
+                    self._stopping |= isinstance(error, DeviceLost)
                     future.set_exception(error)
 
         self._inbox.put(run)
@@ -153,6 +164,8 @@ class Engine:
                 self._step()
                 self._tell_rows()
             self._end(NotReady("the server is stopping"))
+        except DeviceLost as error:
+            self._end(error)
         except Exception as error:  # a bug of ours: every waiter must hear of it, and the process must not go on
             log.exception("the device thread died")
             self._end(BackendError(f"the server failed ({type(error).__name__}); its log has the cause"))

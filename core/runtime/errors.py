@@ -70,6 +70,12 @@ class ImageUrlNotEnabled(ImageRefused):
     openai_code = "invalid_image_url"
 
 
+class ImageNotFetched(ImageRefused):
+    """A picture's address is one this server does not fetch from, or no picture came from it in time."""
+
+    openai_code = "invalid_image_url"
+
+
 class UnknownBatch(RuntimeServiceError):
     """A step operation names a batch that does not exist, or whose lease expired."""
 
@@ -99,6 +105,10 @@ class NotReady(RuntimeServiceError):
     error_type = "unavailable"
     openai_code = "service_unavailable"
     retryable = True
+
+
+class DeviceLost(NotReady):
+    """The device failed and cannot be relied on any more: the worker ends, and is started anew."""
 
 
 class BackendError(RuntimeServiceError):

@@ -76,8 +76,22 @@ class Compute:
         """
 
     @hookspec(firstresult=True)
-    def stages(self, batch: PrefillBatch) -> Mapping[str, torch.Tensor]:  # type: ignore[empty-body]
-        """Return named intermediate tensors of a prefill, for comparison with the oracle (optional)."""
+    def stages(self, batch: PrefillBatch, layers: bool) -> Mapping[str, torch.Tensor]:  # type: ignore[empty-body]
+        """Return named intermediate tensors of a prefill of whole prompts, for `runtime verify` (optional).
+
+        Computed as `prefill` computes them, which is called with the same batch next; may write to the batch's slots.
+        Tiles are those of all rows, one behind the other, and so are tokens, without padding:
+
+        - `pixels` [tiles, 3, side, side]: what the vision tower is given
+        - `vision` [tiles, patches, width]: the features it gives, class tokens dropped
+        - `projector` [tiles, patches, hidden]: what the projector makes of them
+        - `embeddings` [tokens, hidden]: the decoder's input, pictures in the place of their placeholders
+        - `decoder` [tokens, hidden]: the output of its last layer, before the norm
+
+        With `layers` also every hidden state: `vision.0` [tiles, patches + 1, width], the input of the tower's first
+        layer, `vision.1`, the output of that layer, and so on; and `decoder.1` [tokens, hidden] and so on. A stage that
+        the backend cannot tell, or the batch has not, is left out.
+        """
 
     @hookspec(firstresult=True)
     def capacity(self) -> Capacity:  # type: ignore[empty-body]

@@ -83,6 +83,16 @@ MODEL: Final = (
         "Backend; see `runtime backends`. `auto` takes the best that this machine can run.",
         WORKER,
     ),
+    Knob(
+        "wrap",
+        "RUNTIME_WRAP",
+        str,
+        (),
+        "Installed wrapper that sees every call of the backend; see docs/plugins.md. May be repeated, the last is "
+        "outermost; commas separate in the environment.",
+        WORKER,
+        repeatable=True,
+    ),
 )
 
 SERVER: Final = (
@@ -245,7 +255,7 @@ BATCHING: Final = (
         "VALIDATION_WORKERS",
         int,
         2,
-        "Threads that tokenize prompts and decode pictures.",
+        "Threads that tokenize prompts, and processes that decode pictures.",
         WORKER,
         highest=1024,
     ),
@@ -316,6 +326,26 @@ REQUESTS: Final = (
     Knob("max_image_bytes", "MAX_IMAGE_BYTES", int, 20 * 2**20, "Size of one encoded picture, bytes.", WORKER),
     Knob("max_image_pixels", "MAX_IMAGE_PIXELS", int, 50_000_000, "Pixels of one picture, before decoding.", WORKER),
     Knob(
+        "image_url_policy",
+        "IMAGE_URL_POLICY",
+        str,
+        "public",
+        "From where pictures are fetched: `public`: public addresses, and hosts of --image-url-allow; `listed`: only "
+        "those; `none`.",
+        WORKER,
+        choices=("public", "listed", "none"),
+    ),
+    Knob(
+        "image_url_allow",
+        "IMAGE_URL_ALLOW",
+        str,
+        (),
+        "HOST or HOST:PORT from which pictures are fetched even if it is private; a proxy of the environment is used "
+        "for these only. May be repeated; commas separate.",
+        WORKER,
+        repeatable=True,
+    ),
+    Knob(
         "ignore_eos",
         "TEXT_GENERATION_SERVER_IGNORE_EOS_TOKEN",
         bool,
@@ -333,6 +363,44 @@ REQUESTS: Final = (
     ),
 )
 
-GROUPS: Final = {"Model": MODEL, "Server": SERVER, "Batching": BATCHING, "Shapes": SHAPES, "Requests": REQUESTS}
+TRUST: Final = (
+    Knob(
+        "deterministic",
+        "RUNTIME_DETERMINISTIC",
+        bool,
+        False,
+        "Compute every row in the same shapes whatever else runs, so that a reply does not depend on its neighbours; "
+        "slower; see docs/deterministic.md.",
+        WORKER,
+    ),
+    Knob(
+        "shadow",
+        "RUNTIME_SHADOW",
+        str,
+        None,
+        "Backend that computes some prompts and replies again, to compare: cpu_reference. Its weights and one row come "
+        "on top, in the memory of the host, and the pictures of the last prompt of every slot; see docs/shadow.md.",
+        WORKER,
+    ),
+    Knob(
+        "shadow_rate",
+        "RUNTIME_SHADOW_RATE",
+        float,
+        0.01,
+        "Share of the prompts that the shadow follows; those that it has no time for are left out.",
+        WORKER,
+        lowest=0,
+        highest=1,
+    ),
+)
+
+GROUPS: Final = {
+    "Model": MODEL,
+    "Server": SERVER,
+    "Batching": BATCHING,
+    "Shapes": SHAPES,
+    "Requests": REQUESTS,
+    "Trust": TRUST,
+}
 
 KNOBS: Final = tuple(knob for knobs in GROUPS.values() for knob in knobs)

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -72,7 +72,7 @@ class LocalRuntime:
     def __init__(
         self,
         load: Callable[[], Hooks],
-        prepare: Callable[[GenerateRequest], Prompt],
+        prepare: Callable[[GenerateRequest], Prompt | Awaitable[Prompt]],
         vocabulary: Vocabulary,
         eos_ids: frozenset[int],
         info: Info,
@@ -85,15 +85,21 @@ class LocalRuntime:
         reuse_prefixes: bool = False,
         prefill_chunk: int | None = None,
         warm_up: bool = True,
+        apart: bool = False,
+        release: Callable[[], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
 
+        What `prepare` returns is awaited where it is not a prompt yet; `release` is called at the end, in a thread.
+        `metrics` are given when others record in them too.
         Without `budgets` only the slots limit what runs together, and without `grammars` none is served. The rest is
         the engine's.
         """
         self._prepare = prepare
+        self._release = release
         self._grammars = grammars
-        self._metrics = Metrics(info.max_input_tokens, info.max_total_tokens, info.max_batch_size)
+        self._metrics = metrics or metrics_of(info)
         self._vocabulary = vocabulary
         self._eos_ids = eos_ids
         self._info = info
@@ -113,6 +119,7 @@ class LocalRuntime:
             reuse_prefixes=reuse_prefixes,
             prefill_chunk=prefill_chunk,
             warm_up=warm_up,
+            apart=apart,
         )
         self.engine.start()
 
@@ -207,6 +214,8 @@ class LocalRuntime:
             pool.shutdown(wait=False, cancel_futures=True)
         if self._grammars is not None:
             self._grammars.close()
+        if self._release is not None:
+            await asyncio.to_thread(self._release)
 
     @contextmanager
     def _admission(self, count: int = 1) -> Iterator[None]:
@@ -262,7 +271,8 @@ class LocalRuntime:
         return await self._loop.run_in_executor(self._grammar_pool, self._grammars.compile, grammar)
 
     async def _prepared(self, request: GenerateRequest) -> Prompt:
-        return await self._loop.run_in_executor(self._pool, self._prepare, request)
+        prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
+        return await prepared if isinstance(prepared, Awaitable) else prepared
 
     def _room(self, request: GenerateRequest, prompt_tokens: int) -> int:
         """Return how many tokens the context has left; ContextExceeded when that is too few."""
@@ -298,6 +308,11 @@ class LocalRuntime:
         """Carry a step's outcomes to the event loop; called on the device thread."""
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(_dispatch, outcomes)
+
+
+def metrics_of(info: Info) -> Metrics:
+    """Make the metrics of a server with these limits."""
+    return Metrics(info.max_input_tokens, info.max_total_tokens, info.max_batch_size)
 
 
 def _dispatch(outcomes: Sequence[tuple[Row, Outcome]]) -> None:

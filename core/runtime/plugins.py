@@ -31,7 +31,7 @@ from runtime.backend import (
     ShapePlan,
     WarmupProgress,
 )
-from runtime.errors import BackendContractError, BackendError, BackendRefused, NotReady
+from runtime.errors import BackendContractError, BackendError, BackendRefused, DeviceLost, NotReady
 from runtime.hookspecs import PROJECT, Compute, Discovery
 from runtime.knobs import AUTO
 
@@ -161,7 +161,7 @@ def _checked(point: EntryPoint, spec: object) -> FoundBackend:
     except InvalidSpecifier:
         return _refused(point, spec.name, f"its contract {spec.contract!r} is not a version specifier", spec.contract)
     if not speaks:
-        reason = f"it speaks contract {spec.contract}, this runtime {CONTRACT_VERSION}"
+        reason = f"it speaks contract {spec.contract}, this runtime {CONTRACT_VERSION}; update the older of the two"
         return _refused(point, spec.name, reason, spec.contract)
     distribution, version = _distribution(point)
     return FoundBackend(spec.name, distribution, version, spec.contract, spec.summary, _probe(spec), spec)
@@ -183,19 +183,21 @@ class Hooks:
     """One loaded backend and its wrappers, as typed methods that check every answer.
 
     Called on the device thread only. A hook that raises is logged and becomes BackendError; a misspelt or missing
-    hook, no answer or an answer of the wrong shape becomes BackendContractError. Both name backend and hook.
+    hook, no answer or an answer of the wrong shape becomes BackendContractError. Both name backend and hook. DeviceLost
+    is the end: the backend is not called again, and every later call raises it too.
     """
 
     def __init__(self, name: str, backend: Backend, model: ModelSpec, limits: Limits, wrappers: Iterable[object] = ()):
         self.name = name
         self.limits = limits
         self._vocabulary = model.vocabulary
+        self._lost: DeviceLost | None = None
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Compute)
         try:
             self._manager.register(backend, name)
             for wrapper in wrappers:
-                self._manager.register(wrapper)
+                self._wrap(wrapper)
             self._manager.check_pending()
         except pluggy.PluginValidationError as error:
             raise BackendContractError(f"backend {name}: {' '.join(str(error).split())}") from error
@@ -235,12 +237,17 @@ class Hooks:
 
     def release(self, slots: Sequence[int]) -> None:
         """Tell the backend that these slots are free; a failure is only logged, for concatenate overwrites them."""
-        with contextlib.suppress(BackendError):
+        with contextlib.suppress(BackendError, DeviceLost):
             self._call("release", slots=slots)
 
-    def stages(self, batch: PrefillBatch) -> Mapping[str, torch.Tensor]:
+    def stages(self, batch: PrefillBatch, layers: bool = False) -> Mapping[str, torch.Tensor]:
         """Return the named intermediate tensors of a prefill; empty for a backend without the hook."""
-        return self._call("stages", batch=batch) or {}
+        stages = self._call("stages", batch=batch, layers=layers)
+        if stages is None:
+            return {}
+        if not isinstance(stages, Mapping) or not all(isinstance(each, torch.Tensor) for each in stages.values()):
+            self._breach("stages", f"answered {_kind(stages)}, not a mapping of names to tensors")
+        return stages
 
     def capacity(self) -> Capacity:
         """Return what the backend affords: its own answer, or the limits it was loaded with."""
@@ -251,7 +258,7 @@ class Hooks:
             self._breach("capacity", f"answered {_kind(capacity)}, not a Capacity")
         if not (0 < capacity.rows <= self.limits.rows and 0 < capacity.context <= self.limits.context):
             self._breach("capacity", f"answered {capacity}, outside the limits it was given: {self.limits}")
-        return capacity
+        return replace(capacity, details={str(key): str(value) for key, value in capacity.details.items()})
 
     def stats(self) -> Mapping[str, float]:
         """Return the backend's counters; empty for a backend without the hook."""
@@ -262,9 +269,28 @@ class Hooks:
             self._breach("stats", f"answered {_kind(stats)}, not a mapping of names to numbers")
         return stats
 
+    def _wrap(self, wrapper: object) -> None:
+        """Register what is to see every call, and may not answer one in the backend's place."""
+        self._manager.register(wrapper)
+        hooks = self._manager.get_hookcallers(wrapper) or []
+        found = [(hook.name, found) for hook in hooks for found in hook.get_hookimpls() if found.plugin is wrapper]
+        if not found:
+            raise BackendContractError(f"the wrapper {type(wrapper).__name__} has no hook; did you forget @hookimpl?")
+        for name, implementation in found:
+            if not implementation.wrapper:
+                raise BackendContractError(
+                    f"the wrapper {type(wrapper).__name__} would answer {name} itself; write @hookimpl(wrapper=True)"
+                )
+
     def _call(self, hook: str, **arguments: object) -> Any:
+        if self._lost is not None:
+            raise self._lost
         try:
             return getattr(self._manager.hook, hook)(**arguments)
+        except DeviceLost as error:
+            log.exception("backend %s lost its device in %s", self.name, hook)
+            self._lost = error
+            raise
         except (Exception, SystemExit) as error:
             if hook == "warmup" and isinstance(error, BackendRefused | NotReady):
                 raise

@@ -75,8 +75,13 @@ class Preparation:
         metrics: Metrics,
         clock: Callable[[], float],
         tell: Callable[[Health], None],
+        apart: bool = False,
     ) -> None:
-        """`plan` is None for a backend that takes any shape; `tell` hears how far the warm-up at the start is."""
+        """`plan` is None for a backend that takes any shape; `tell` hears how far the warm-up at the start is.
+
+        With `apart` each row of a backend that takes any shape decodes by itself.
+        """
+        self._apart = apart
         self._load = load
         self._budgets = budgets
         self._plan = plan
@@ -87,7 +92,8 @@ class Preparation:
         self._interrupted = threading.Event()
         self._stage = Stage(0, 0)
         self.facts: Mapping[str, str] = {}
-        """For operators: plan, warm-up and capacity. Replaced, never changed, so that any thread may read it."""
+        """For operators: plan, warm-up, capacity, and what the backend tells. Replaced, never changed, so that any
+        thread may read it."""
 
     def run(self) -> Prepared:
         """Return the backend, loaded and warm.
@@ -97,6 +103,7 @@ class Preparation:
         """
         hooks = self._load()
         capacity = hooks.capacity()
+        self.facts = capacity.details
         if self._plan is None:
             return self._prepared(hooks, capacity, ShapePlan())
         limits = replace(hooks.limits, rows=capacity.rows, context=capacity.context)
@@ -190,7 +197,7 @@ class Preparation:
         budgets = self._budgets or Budgets.of(limits)
         budgets = replace(budgets, total_tokens=min(budgets.total_tokens, limits.rows * limits.context))
         if self._plan is None:
-            return Prepared(hooks, capacity, limits, budgets, plan, AnyShapes(limits), ANY_SHAPE)
+            return Prepared(hooks, capacity, limits, budgets, plan, AnyShapes(limits, self._apart), ANY_SHAPE)
         shapes = PlannedShapes(plan)
         return Prepared(hooks, capacity, limits, budgets, plan, shapes, shapes)
 
@@ -210,6 +217,7 @@ class Preparation:
             "plan_decode_shapes": str(len(plan.decode)),
             "capacity_rows": str(capacity.rows),
             "capacity_context": str(capacity.context),
+            **capacity.details,
         }
         self._metrics.tell_warmup(stage.done, stage.total, stage.seconds)
 

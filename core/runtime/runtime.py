@@ -38,7 +38,7 @@ class ImagePart:
 
 @dataclass(frozen=True, slots=True)
 class ImageUrlPart:
-    """A picture by reference: a `data:` URI; other schemes are refused by the worker."""
+    """A picture by reference: a `data:` URI, or an http(s) address that the worker fetches or refuses."""
 
     url: str
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from runtime.backend import Placement, Prefix
-from runtime.batches import ShapeLookup, computed_length, decode_batch, prefill_batch
+from runtime.batches import ShapeLookup, computed_length, decode_batch, decoded_together, prefill_batch
 from runtime.errors import BackendContractError, BackendError, InvalidRequest, RuntimeServiceError
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
@@ -120,11 +120,10 @@ class Stepper:
 
     def launch(self, rows: Sequence[Row]) -> Launched:
         """Have the backend advance placed rows; on an asynchronous device this returns before it is done."""
-        batch = decode_batch(rows, self._shapes)
         started = time.perf_counter_ns()
-        logits = self._hooks.decode(batch).logits
-        slots = torch.tensor([row.slot for row in rows]).to(logits.device)
-        return Launched("decode", tuple(rows), logits.index_select(0, slots), time.perf_counter_ns() - started)
+        logits = [self._decoded(group) for group in decoded_together(rows, self._shapes)]
+        whole = logits[0] if len(logits) == 1 else torch.cat(logits)
+        return Launched("decode", tuple(rows), whole, time.perf_counter_ns() - started)
 
     def choose(self, launched: Launched) -> Chosen:
         """Choose each row's token and append it; waits for the device."""
@@ -154,6 +153,12 @@ class Stepper:
     def tell_backend(self) -> None:
         """Record what the backend counts: once it is loaded, and after each prefill."""
         self._metrics.tell_backend(self._stats())
+
+    def _decoded(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Decode one batch; return the logits of its rows."""
+        logits = self._hooks.decode(decode_batch(rows, self._shapes)).logits
+        slots = torch.tensor([row.slot for row in rows]).to(logits.device)
+        return logits.index_select(0, slots)
 
     def _with_prompts(self, step: Step, rows: Sequence[Row], logprobs: torch.Tensor | None) -> Step:
         """Add the prompt's log-probabilities to those of the prefilled `rows` that asked for them."""

@@ -63,7 +63,7 @@ def sample(knob: Knob) -> tuple[list[str], str, Any]:
         return [flag], str(not knob.default).lower(), not knob.default
     if knob.choices:
         return [knob.flag, knob.choices[-1]], knob.choices[-1], knob.choices[-1]
-    word = "7" if knob.is_number else "a text"
+    word = str(min(7, knob.highest)) if knob.is_number else "a text"
     return [knob.flag, word], word, [word] if knob.repeatable else knob.type(word)
 
 
@@ -152,16 +152,18 @@ def test_model_is_required() -> None:
     assert "Missing option '--model-id'" in result.output
 
 
-def values_for(knob: Knob) -> st.SearchStrategy[float | str | None]:
+def values_for(knob: Knob) -> st.SearchStrategy[Any]:
     """Values a knob can have; text as operators write it, flags of other commands included."""
     if knob.type is bool:
         return st.booleans()
     if knob.is_number:
         integers, floats = st.integers(knob.lowest, knob.highest), st.floats(knob.lowest, knob.highest)
-        values: st.SearchStrategy[float | str | None] = integers if knob.type is int else floats
+        values: st.SearchStrategy[Any] = integers if knob.type is int else floats
         return st.none() | values if knob.default is None else values
     if knob.choices:
         return st.sampled_from(knob.choices)
+    if knob.repeatable:
+        return st.lists(st.sampled_from(["a", "b:1", "--port"])).map(tuple)
     return st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampled_from(["--port", "-", "a b", "=1"])
 
 

@@ -104,7 +104,7 @@ def test_optional_hooks_are_asked() -> None:
 
         @hookimpl
         def capacity(self) -> Capacity:
-            return Capacity(rows=2, context=32)
+            return Capacity(rows=2, context=32, details={"beads": 70})  # type: ignore[dict-item]
 
         @hookimpl
         def stats(self) -> dict[str, float]:
@@ -118,7 +118,7 @@ def test_optional_hooks_are_asked() -> None:
     told: list[WarmupProgress] = []
     hooks.warmup(ShapePlan(prefill=(PREFILL.shape,)), told.append)
     assert told == [WarmupProgress(1, 1, PREFILL.shape, 0.5)]
-    assert hooks.capacity() == Capacity(2, 32)
+    assert hooks.capacity() == Capacity(2, 32, details={"beads": "70"})
     assert hooks.stats() == {"graphs": 3.0}
     assert hooks.stages(PREFILL)["tokens"] is PREFILL.tokens
 

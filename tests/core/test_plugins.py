@@ -32,6 +32,8 @@ def fail(error):
 
 OURS = ["cpu", "cpu_reference"]
 """The backends of this project that run anywhere."""
+ELSEWHERE = ["hpu", "hpu_optimum"]
+"""Those that need another machine."""
 
 
 def listing(specs: str) -> str:
@@ -151,7 +153,7 @@ def test_no_plugin_takes_the_command_down(plugins: Plugins) -> None:
     assert table.exit_code == 0, table.output
     heading, *lines = table.output.splitlines()
     assert heading.split() == ["NAME", "VERSION", "CONTRACT", "AVAILABLE"]
-    assert [line.split()[0] for line in lines] == sorted([*BROKEN, *OURS])
+    assert [line.split()[0] for line in lines] == sorted([*BROKEN, *OURS, *ELSEWHERE])
     assert [line.split()[0] for line in lines if "  yes " in line] == OURS
     printed = CliRunner().invoke(main, ["backends", "--json"])
     assert printed.exit_code == 0, printed.output
@@ -192,9 +194,8 @@ def test_unknown_backend_is_told_the_names(plugins: Plugins) -> None:
     plugins.install("broken", "import no_such_module")
     with pytest.raises(BackendRefused) as refusal:
         backend_named("hal")
-    assert refusal.value.message == (
-        "there is no backend 'hal'; installed: cpu, cpu_reference, unavailable; see `runtime backends`"
-    )
+    names = ", ".join([*OURS, *ELSEWHERE, "unavailable"])
+    assert refusal.value.message == f"there is no backend 'hal'; installed: {names}; see `runtime backends`"
 
 
 def test_auto_is_the_fast_one() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +121,21 @@ def test_every_shape_is_warmed_and_told(caplog: pytest.LogCaptureFixture) -> Non
     assert read_scrape(prepared.metrics.exposition())["runtime_warmup_seconds"].values == {"": total}
     assert caplog.messages[0] == f"planned {total} shapes: {len(plan.prefill)} prefill, 0 picture, {DECODES} decode"
     assert caplog.messages[-1] == f"warmed {total} of {total} shapes in {total}.0 s"
+
+
+@pytest.mark.parametrize("plan", [PLAN, None], ids=["static", "any shape"])
+def test_what_the_backend_tells_is_among_the_facts(plan: Planner | None) -> None:
+    """From when it is loaded on."""
+
+    class Talkative(PlannedBackend):
+        @hookimpl
+        def capacity(self) -> Capacity:
+            return replace(super().capacity(), details={"beads": "wooden"})
+
+    prepared = Prepared(Talkative(), plan)
+    prepared.run()
+    assert prepared.facts["beads"] == "wooden"
+    assert ("warmup" in prepared.facts) == (plan is not None)
 
 
 def test_facts_while_it_warms() -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from support.arithmetic import expected
+from support.arithmetic import LOST, expected
 from support.processes import Server, serving
 
 ARGUMENTS = ("--backend", "arithmetic", "--model-id", "demo")
@@ -54,6 +54,19 @@ def test_killed_worker_is_restarted(arithmetic_plugin: Path) -> None:
         assert http.get("/health").status_code == 200
         assert server.worker != killed
         assert reply(server) == REPLY
+
+
+def test_worker_that_lost_its_device_is_restarted(arithmetic_plugin: Path) -> None:
+    """It ends by itself; the request gets a status that says to try again, and then it works."""
+    losing = {"inputs": str(LOST), "parameters": {"max_new_tokens": 3}}
+    with serving(*ARGUMENTS, "--skip-tokenizer", folders=[arithmetic_plugin]) as server, server.client() as http:
+        lost = server.worker
+        refusal = http.post("/generate", json=losing)
+        assert (refusal.status_code, refusal.json()["error_type"]) == (503, "unavailable")
+        server.wait_for("the worker ended with status 1; restarting it in 1 s")
+        server.wait_for("Connected")
+        assert server.worker != lost
+        assert http.post("/generate", json={**losing, "inputs": "1,500"}).status_code == 200
 
 
 def test_killed_gateway_takes_the_worker_along(arithmetic_plugin: Path) -> None:

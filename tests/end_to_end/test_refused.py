@@ -54,7 +54,8 @@ def test_unsupported_architecture(tmp_path: Path) -> None:
 def test_unknown_backend() -> None:
     """The line names those there are."""
     line = refused_here(*WORKER, "--backend", "abacus")
-    assert line == "runtime worker: there is no backend 'abacus'; installed: cpu, cpu_reference; see `runtime backends`"
+    assert line.startswith("runtime worker: there is no backend 'abacus'; installed: cpu, cpu_reference, ")
+    assert line.endswith("; see `runtime backends`")
 
 
 def test_contradictory_limits() -> None:

@@ -1,4 +1,4 @@
-"""Every route, gRPC method and knob has a test that shows its effect, and docs/proofs.md lists them."""
+"""Every route, gRPC method, knob and hook has a test that shows its effect, and docs/proofs.md lists them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ def test_has_a_proof(claim: str) -> None:
 
 
 def test_marks_name_what_there_is() -> None:
-    """No mark outlives its route, method or knob."""
+    """No mark outlives its route, method, knob or hook."""
     assert PROOFS.keys() - {claim for kind in CLAIMS.values() for claim in kind} == set()
 
 
 @pytest.mark.parametrize(
     ("kind", "example"),
-    [("routes", "GET /"), ("methods", "runtime.v1.Generation/Generate"), ("settings", "--model-id")],
+    [
+        ("routes", "GET /"),
+        ("methods", "runtime.v1.Generation/Generate"),
+        ("settings", "--model-id"),
+        ("hooks", "hook decode"),
+    ],
 )
 def test_claims_are_found(kind: str, example: str) -> None:
     """An empty list would prove everything."""

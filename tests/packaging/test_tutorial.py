@@ -78,9 +78,13 @@ def test_commands_do_what_the_page_shows(tmp_path: Path) -> None:
 
 
 def test_code_of_the_examples_is_theirs() -> None:
-    """Each excerpt stands in the file that the line above names."""
+    """Each excerpt stands in the file that the line above names, there indented."""
     excerpts = [(FILE.search(above), body) for above, body in blocks("python") if not FILE.fullmatch(above)]
     assert len(excerpts) == 3
     for named, body in excerpts:
         assert named is not None
-        assert body in (ROOT / named[1]).read_text(), named[1]
+        assert _unindented(body) in _unindented((ROOT / named[1]).read_text()), named[1]
+
+
+def _unindented(code: str) -> str:
+    return "\n".join(stripped for line in code.splitlines() if (stripped := line.strip()))

@@ -11,8 +11,8 @@ Example: the prompt [1, 500, 600] has the state 1101, so the first token is 400 
 the second token 400 + 202 = 602; then 2304 gives 604, 2908 gives 608.
 
 It checks what core promises: slots and positions that fit together, one row per slot. A prompt that holds FAILS makes
-`prefill` raise, FAILS_LATER makes the decode after its prefill raise, NOT_A_NUMBER gives logits that are none. One that
-continues what slots hold is in `support.resuming`.
+`prefill` raise, FAILS_LATER makes the decode after its prefill raise, NOT_A_NUMBER gives logits that are none, LOST
+loses the device. One that continues what slots hold is in `support.resuming`.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from runtime.backend import (
     PrefillOutput,
     Prefix,
 )
+from runtime.errors import DeviceLost
 
 EOS = 2
 FIRST, SPAN = 400, 300
-FAILS, FAILS_LATER, NOT_A_NUMBER = 390, 391, 392
+FAILS, FAILS_LATER, NOT_A_NUMBER, LOST = 390, 391, 392, 389
 
 
 def next_token(state: int) -> int:
@@ -80,6 +81,8 @@ class ArithmeticBackend:
         rows = [self._row(batch, index) for index in range(batch.shape.rows)]
         if any(FAILS in row.tokens for row in rows):
             raise RuntimeError("told to fail")
+        if any(LOST in row.tokens for row in rows):
+            raise DeviceLost("told to fail for good")
         logits = torch.stack([self._logits(row) for row in rows])
         told = self._prompt_logprobs(batch, rows) if batch.prompt_logprobs else None
         return PrefillOutput(logits, Prefix((rows, batch.slots.tolist())), told)

@@ -21,7 +21,7 @@ import httpx
 from runtime.config import KNOBS
 
 ROOT = Path(__file__).parents[2]
-SOURCES = (ROOT / "core", *(ROOT / "plugins" / name for name in ("cpu_reference", "torch")), ROOT / "tests")
+SOURCES = (ROOT / "core", *(ROOT / "plugins" / name for name in ("cpu_reference", "hpu", "torch")), ROOT / "tests")
 """As pytest has them, so that the processes run the same code as the tests."""
 START_SECONDS = 60
 ANSWER_SECONDS = 30

@@ -95,12 +95,13 @@ async def arithmetic_runtime(
     prepare: Callable[[GenerateRequest], TokenPrompt] = prepare,
     budgets: Budgets | None = None,
     grammars: GrammarCompiler | None = None,
+    wrappers: Sequence[object] = (),
     **engine: Any,
 ) -> AsyncIterator[LocalRuntime]:
     """Serve an arithmetic backend; closes it at the end. `engine`: what `LocalRuntime` hands to the engine as it is."""
     served = backend or ArithmeticBackend(MODEL.vocabulary, limits)
     runtime = LocalRuntime(
-        load=lambda: Hooks("arithmetic", served, MODEL, limits),
+        load=lambda: Hooks("arithmetic", served, MODEL, limits, wrappers),
         prepare=prepare,
         vocabulary=TOKENIZER,
         eos_ids=frozenset({EOS}),

@@ -56,11 +56,13 @@ def loaded(
     device: Device | None = None,
     runner: GraphRunner | None = None,
     cache_bytes: int = CACHE,
+    graph_share: float = 0.0,
     strict: bool = True,
 ) -> StaticBackend:
     device = device or Host()
     runner = runner or RecordedRunner()
-    return Spoiled(model, limits, torch.float32, device, TorchStaticKernels(), runner, cache_bytes, strict)
+    kernels = TorchStaticKernels()
+    return Spoiled(model, limits, torch.float32, device, kernels, runner, cache_bytes, graph_share, strict)
 
 
 def agreement(

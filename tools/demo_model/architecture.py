@@ -119,8 +119,8 @@ def trained_parameters(tower: torch.nn.Module) -> list[torch.nn.Parameter]:
 
 
 def normalised(tiles: Pixels) -> torch.Tensor:
-    """Return tiles as the tower takes them: float32 [tiles, 3, TILE, TILE], cpu."""
-    pixels = torch.from_numpy(tiles.copy()).permute(0, 3, 1, 2).float().div_(255)
+    """Return tiles as the tower takes them: float32 [tiles, 3, TILE, TILE]."""
+    pixels = torch.from_numpy(tiles.copy()).to(torch.get_default_device()).permute(0, 3, 1, 2).float().div_(255)
     return (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 

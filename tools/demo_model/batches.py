@@ -1,8 +1,9 @@
-"""Batches of pictures of similar shape, in random order, for ever."""
+"""Batches of pictures of the same number of tiles, so that rows need little padding."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -12,9 +13,6 @@ from pool import Pool
 from runtime.demo.scene import Scene
 from tiles import Pixels
 
-CHUNK = 8
-"""Batches that are sorted among themselves by number of tiles, so that rows need little padding."""
-
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -23,7 +21,7 @@ class Batch:
     scenes: tuple[Scene, ...]
     tiles: tuple[Pixels, ...]
     """For each picture uint8 [tiles, TILE, TILE, 3]."""
-    labels: torch.Tensor  # int64 [tiles of all pictures, patches, labels], cpu
+    labels: torch.Tensor  # int64 [tiles of all pictures, patches, labels]
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -36,34 +34,31 @@ class Batch:
         return [len(tiles) for tiles in self.tiles]
 
 
-def batches(pools: Sequence[Pool], size: int, rng: Random) -> Iterator[Batch]:
-    """Yield batches of that many pictures; every picture once before any comes again, but for a remainder.
+class Batches:
+    """All pictures of some pools, from which batches are drawn."""
 
-    Raises ValueError if the pools together hold less than one chunk of batches.
-    """
-    pictures = [(pool, picture) for pool in pools for picture in range(len(pool.scenes))]
-    chunk_size = size * CHUNK
-    if len(pictures) < chunk_size:
-        raise ValueError(f"{len(pictures)} pictures are too few, a chunk of batches takes {chunk_size}")
-    while True:
-        rng.shuffle(pictures)
-        order = []
-        for start in range(0, len(pictures) - chunk_size + 1, chunk_size):
-            chunk = sorted(pictures[start : start + chunk_size], key=_shape)
-            order += [chunk[first : first + size] for first in range(0, chunk_size, size)]
-        rng.shuffle(order)
-        yield from map(_batch, order)
+    def __init__(self, pools: Sequence[Pool]) -> None:
+        self._pools = pools
+        groups: dict[tuple[int, bool], list[tuple[int, int]]] = defaultdict(list)
+        for number, pool in enumerate(pools):
+            for picture, scene in enumerate(pool.scenes):
+                tiles = pool.offsets[picture + 1] - pool.offsets[picture]
+                groups[tiles, len(scene.shapes) == 2].append((number, picture))
+        self._groups = dict(groups)
 
+    def draw(self, rng: Random, size: int, *, pairs: bool = False) -> Batch:
+        """Return a random batch of at most that many pictures, with `pairs` of two shapes each.
 
-def _shape(item: tuple[Pool, int]) -> tuple[int, float]:
-    pool, picture = item
-    scene = pool.scenes[picture]
-    return len(pool.tiles_of(picture)), scene.width / scene.height
-
-
-def _batch(pictures: Sequence[tuple[Pool, int]]) -> Batch:
-    return Batch(
-        scenes=tuple(pool.scenes[picture] for pool, picture in pictures),
-        tiles=tuple(pool.tiles_of(picture) for pool, picture in pictures),
-        labels=torch.from_numpy(np.concatenate([pool.labels_of(picture) for pool, picture in pictures])).long(),
-    )
+        Raises ValueError if there is no such picture.
+        """
+        groups = [group for (_, pair), group in self._groups.items() if pair or not pairs]
+        if not groups:
+            raise ValueError("no picture of the pools has just two shapes")
+        group = rng.choices(groups, [len(group) for group in groups])[0]
+        chosen = [(self._pools[pool], picture) for pool, picture in rng.sample(group, min(size, len(group)))]
+        labels = np.concatenate([pool.labels_of(picture) for pool, picture in chosen])
+        return Batch(
+            scenes=tuple(pool.scenes[picture] for pool, picture in chosen),
+            tiles=tuple(pool.tiles_of(picture) for pool, picture in chosen),
+            labels=torch.from_numpy(labels).long().to(torch.get_default_device()),
+        )

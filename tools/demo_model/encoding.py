@@ -1,7 +1,4 @@
-"""Questions and answers as token ids, exactly as the tokenizer gives them inside a whole prompt.
-
-The prompt is `<s>[INST] <image>\\nQuestion [/INST] Answer</s>`, a further turn `[INST] Question [/INST] Answer</s>`.
-"""
+"""Questions and answers as token ids, exactly as the tokenizer gives them inside a whole prompt."""
 
 from __future__ import annotations
 
@@ -11,10 +8,36 @@ from functools import lru_cache
 
 import torch
 from runtime.demo.questions import Question
-from runtime.demo.vocabulary import COLOURS, SHAPES, plural
+from runtime.demo.vocabulary import COLOURS
 from transformers import PreTrainedTokenizerBase
 
 TURNS_OF_A_CONVERSATION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a question becomes a prompt; the answer follows after a space."""
+
+    before: str
+    """All that comes before the question, with `<image>` at its end if there is a picture."""
+    asked: str
+    """The rest of the prompt, with `{}` for the question."""
+
+
+CHAT = Form("[INST] <image>", "\n{} [/INST]")
+"""The chat template of llava-v1.6-mistral."""
+
+CHAT_IN_LINE = Form("[INST] <image>", "{} [/INST]")
+"""The same without the line end, as people write it."""
+
+RAW = Form("<image>", "{}\n\n")
+"""No template: the picture, the question, an empty line."""
+
+TALK = Form("[INST]", " {} [/INST]")
+"""The chat template without a picture."""
+
+RAW_TALK = Form("", "{}\n\n")
+"""No template and no picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +53,7 @@ class Segment:
 
 
 class Encoder:
-    """The tokenizer's view of prefixes, turns and the words for shapes and colours."""
+    """The tokenizer's view of prefixes, turns and the words for colours."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
@@ -39,36 +62,28 @@ class Encoder:
         self.pad = pad
         # The same few thousand texts come again and again.
         self._ids = lru_cache(maxsize=60_000)(lambda text: tuple[int, ...](tokenizer(text).input_ids))
-        self.picture_prefix = self._ids("[INST] <image>")[:-1]
-        """What comes before a picture's own tokens."""
-        self.text_prefix = self._ids("[INST]")
-        self.colours = self._words(COLOURS)  # int64 [colours], cpu
-        self.shapes = self._words(SHAPES)  # int64 [shapes], cpu
-        self.plurals = self._words(plural(shape) for shape in SHAPES)  # int64 [shapes], cpu
-        self.shape_of_token = torch.zeros(len(tokenizer), dtype=torch.long)  # shape from 1, 0 for any other word
-        for words in (self.shapes, self.plurals):
-            self.shape_of_token[words] = torch.arange(1, len(SHAPES) + 1)
+        self.colours = self._words(COLOURS)  # int64 [colours]
 
-    def first_turn(self, question: Question, *, picture: bool) -> Segment:
+    def prefix(self, form: Form) -> tuple[int, ...]:
+        """Return the ids before a form's question, less those of the picture itself."""
+        ids = self._ids(form.before)
+        return ids[:-1] if form.before.endswith("<image>") else ids
+
+    def first_turn(self, question: Question, form: Form) -> Segment:
         """Return the turn that follows a prefix."""
-        if picture:
-            return self._turn("[INST] <image>", f"\n{question.text} [/INST]", question.answer)
-        return self._turn("[INST]", f" {question.text} [/INST]", question.answer)
+        return self._turn(form.before, form.asked.format(question.text), question.answer)
 
-    def conversation(self, questions: Sequence[Question], *, picture: bool) -> Segment:
-        """Return several turns in a row; at least one."""
-        segment = self.first_turn(questions[0], picture=picture)
+    def conversation(self, questions: Sequence[Question], form: Form) -> Segment:
+        """Return several turns in a row; at least one, and all but the first in the chat form."""
+        segment = self.first_turn(questions[0], form)
         for question in questions[1:]:
             segment += self._turn("</s>", f"[INST] {question.text} [/INST]", question.answer)
         return segment
 
-    def segments(self, questions: Sequence[Question], *, picture: bool, chained: bool) -> list[Segment]:
-        """Return a segment for each question, or conversations of three turns if they are chained."""
-        size = TURNS_OF_A_CONVERSATION if chained else 1
-        return [
-            self.conversation(questions[start : start + size], picture=picture)
-            for start in range(0, len(questions), size)
-        ]
+    def conversations(self, questions: Sequence[Question], form: Form) -> list[Segment]:
+        """Return the questions as conversations of three turns."""
+        starts = range(0, len(questions), TURNS_OF_A_CONVERSATION)
+        return [self.conversation(questions[start : start + TURNS_OF_A_CONVERSATION], form) for start in starts]
 
     def _turn(self, before: str, asked: str, answer: str) -> Segment:
         """Return the ids after `before`: encoded behind it, because words join differently at the start of a text."""

@@ -1,4 +1,4 @@
-"""Step 6: exact-answer accuracy of a checkpoint, fast.
+"""Step 5: exact-answer accuracy of a checkpoint, fast.
 
 Greedy decoding gives the reference answer if and only if every reference token is the likeliest one after those before
 it, so one packed forward scores all questions about a picture.
@@ -7,73 +7,49 @@ it, so one packed forward scores all questions about a picture.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
-import numpy as np
 import torch
-from encoding import Encoder, Segment
-from examples import Example, held_out_examples, known_examples, text_examples
-from forward import decode, picture_features
-from packing import pack, stack_prefixes
-from PIL import Image
-from runtime.demo.anyres import TILE
-from runtime.demo.drawing import draw
+from encoding import CHAT, TALK, Encoder, Form, Segment
+from examples import SOURCES, Example, picture_examples, text_examples
+from forward import decode
+from mistakes import MISTAKES, Features, features_of
+from packing import pack, stack_prefixes, whole_answers
 from runtime.demo.questions import Question
 from tally import Tally, markdown_table
-from tiles import Pixels, tiles_of
 from transformers import AutoTokenizer, LlavaNextForConditionalGeneration
 
 PICTURES_A_STEP = 8
 TURNS_A_STEP = 16
-GREY = 128
-
-View = Callable[[Image.Image], Pixels]
-
-
-def blurred_detail(image: Image.Image) -> Pixels:
-    """Return tiles of which the fine ones show no more than the base tile does."""
-    coarse = image.resize((TILE, TILE), Image.Resampling.BICUBIC).resize(image.size, Image.Resampling.BICUBIC)
-    return np.concatenate([tiles_of(image)[:1], tiles_of(coarse)[1:]])
-
-
-def grey_detail(image: Image.Image) -> Pixels:
-    """Return tiles of which the fine ones are grey."""
-    tiles = tiles_of(image)
-    tiles[1:] = GREY
-    return tiles
-
-
-def grey_base(image: Image.Image) -> Pixels:
-    """Return tiles of which the base one is grey."""
-    tiles = tiles_of(image)
-    tiles[0] = GREY
-    return tiles
 
 
 class Evaluation:
     """A model and its tokenizer."""
 
-    def __init__(self, checkpoint: Path) -> None:
-        self._model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float32)
+    def __init__(self, checkpoint: Path, dtype: torch.dtype = torch.float32) -> None:
+        self._model = LlavaNextForConditionalGeneration.from_pretrained(checkpoint, dtype=dtype)
         self._encoder = Encoder(AutoTokenizer.from_pretrained(checkpoint))
 
-    @torch.no_grad()
-    def of_pictures(self, examples: Iterable[Example], view: View = tiles_of) -> Tally:
-        """Return the tally over all questions about the pictures, seen as `view` shows them."""
+    def of_pictures(self, examples: Iterable[Example], form: Form = CHAT, features: Features | None = None) -> Tally:
+        """Return the tally over all questions about the pictures, as `features` show them to the language model."""
         tally = Tally()
         remaining = iter(examples)
         while batch := list(itertools.islice(remaining, PICTURES_A_STEP)):
-            rows = [[self._encoder.first_turn(q, picture=True) for q in example.questions] for example in batch]
-            sizes = [(example.scene.height, example.scene.width) for example in batch]
-            with torch.autocast("cpu", torch.bfloat16):
-                features = picture_features(self._model, [view(draw(example.scene)) for example in batch], sizes)
-                start = self._embedded(self._encoder.picture_prefix)
-                right = self._right([torch.cat([start, picture]) for picture in features.packed], rows)
-            for example, answers in zip(batch, right, strict=True):
+            for example, answers in zip(batch, self.right(batch, form, features), strict=True):
                 _count(tally, example.questions, answers)
         return tally
+
+    @torch.no_grad()
+    def right(
+        self, examples: Sequence[Example], form: Form = CHAT, features: Features | None = None
+    ) -> list[list[bool]]:
+        """Return for each question about each picture whether the model's answer is right."""
+        rows = [[self._encoder.first_turn(question, form) for question in example.questions] for example in examples]
+        start = self._embedded(form)
+        pictures = (features or features_of())(self._model, [example.image for example in examples])
+        return self._right([torch.cat([start, picture]) for picture in pictures], rows)
 
     @torch.no_grad()
     def of_text(self, questions: Iterable[Question]) -> Tally:
@@ -81,29 +57,21 @@ class Evaluation:
         tally = Tally()
         remaining = iter(questions)
         while batch := list(itertools.islice(remaining, TURNS_A_STEP)):
-            rows = [[self._encoder.first_turn(question, picture=False) for question in batch]]
-            with torch.autocast("cpu", torch.bfloat16):
-                right = self._right([self._embedded(self._encoder.text_prefix)], rows)
-            _count(tally, batch, right[0])
+            rows = [[self._encoder.first_turn(question, TALK) for question in batch]]
+            _count(tally, batch, self._right([self._embedded(TALK)], rows)[0])
         return tally
 
-    def _embedded(self, ids: Sequence[int]) -> torch.Tensor:
-        embedded: torch.Tensor = self._model.model.language_model.embed_tokens(torch.tensor(ids))
+    def _embedded(self, form: Form) -> torch.Tensor:
+        ids = torch.tensor(self._encoder.prefix(form))
+        embedded: torch.Tensor = self._model.model.language_model.embed_tokens(ids)
         return embedded
 
     def _right(self, prefixes: Sequence[torch.Tensor], rows: Sequence[Sequence[Segment]]) -> list[list[bool]]:
-        """Return for each segment whether the model would say every token of its answer."""
         tail = pack([len(prefix) for prefix in prefixes], rows, self._encoder.pad)
         language_model = self._model.model.language_model
-        hidden, _ = decode(language_model, stack_prefixes(prefixes), tail, language_model.embed_tokens(tail.ids))
-        said = self._model.lm_head(hidden).argmax(-1)[:, :-1]
-        token_right = (said == tail.labels[:, 1:]) | (tail.labels[:, 1:] < 0)
-        result = []
-        for row, segments in enumerate(rows):
-            ends = list(itertools.accumulate((len(segment.ids) for segment in segments), initial=0))
-            # The last id of a segment predicts nothing of its own.
-            result.append([bool(token_right[row, a : b - 1].all()) for a, b in itertools.pairwise(ends)])
-        return result
+        decoded = decode(language_model, stack_prefixes(prefixes), tail, language_model.embed_tokens(tail.ids))
+        said = self._model.lm_head(decoded.said).argmax(-1)[:, :-1]
+        return whole_answers((said == tail.labels[:, 1:]) | (tail.labels[:, 1:] < 0), rows)
 
 
 def _count(tally: Tally, questions: Iterable[Question], right: Iterable[bool]) -> None:
@@ -114,23 +82,26 @@ def _count(tally: Tally, questions: Iterable[Question], right: Iterable[bool]) -
 @click.command()
 @click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option("--pictures", default=240, show_default=True, type=click.IntRange(1), help="Of each set.")
-def main(checkpoint: Path, pictures: int) -> None:
+@click.option("--seed", default=1, show_default=True, help="Another one for every decision that figures lead to.")
+@click.option("--mistakes", is_flag=True, help="Show instead what each mistake of a server costs.")
+def main(checkpoint: Path, pictures: int, seed: int, *, mistakes: bool) -> None:
     """Print tables of the exact-answer accuracy of CHECKPOINT."""
     torch.set_num_threads(1)
     evaluation = Evaluation(checkpoint)
-    half = max(1, pictures // 2)
-    click.echo(
-        markdown_table(
-            {
-                "known pairs": evaluation.of_pictures(known_examples(pictures)),
-                "held-out pairs": evaluation.of_pictures(held_out_examples(pictures)),
-                "known, detail blurred": evaluation.of_pictures(known_examples(half), blurred_detail),
-                "known, detail grey": evaluation.of_pictures(known_examples(half), grey_detail),
-                "known, base grey": evaluation.of_pictures(known_examples(half), grey_base),
-            }
+    if mistakes:
+        shown = {"right": features_of(), **MISTAKES}
+        drawn = list(picture_examples(SOURCES[0], pictures, seed))
+        click.echo(markdown_table({name: evaluation.of_pictures(drawn, features=each) for name, each in shown.items()}))
+        return
+    columns = {
+        f"{source}, {'held-out' if held_out else 'known'} pairs": evaluation.of_pictures(
+            picture_examples(source, pictures, seed, held_out=held_out)
         )
-    )
-    click.echo("\n" + markdown_table({"text only": evaluation.of_text(text_examples(320))}))
+        for source in SOURCES
+        for held_out in (False, True)
+    }
+    click.echo(markdown_table(columns))
+    click.echo("\n" + markdown_table({"text only": evaluation.of_text(text_examples(320, seed))}))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
+from free_scene import sample_free_scene
+from PIL import Image
+from pool import GRID_SHARE, stored
 from questions import held_out_shapes, questions_about
+from runtime.demo.drawing import draw
 from runtime.demo.questions import Question
 from runtime.demo.scene import Scene, sample_scene
 from small_talk import small_talk
+from svg_scene import sample_svg
 
-KNOWN_SEED, HELD_OUT_SEED, TEXT_SEED = 90001, 90002, 90003
+SOURCES = ("drawn", "svg")
+"""As for training, and by another program that training never sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,28 +25,33 @@ class Example:
     """A picture and one question of each kind that it allows."""
 
     scene: Scene
+    image: Image.Image
     questions: tuple[Question, ...]
 
 
-def known_examples(count: int) -> Iterator[Example]:
-    """Yield pictures of (colour, shape) pairs that training has shown."""
-    rng = Random(KNOWN_SEED)
+def picture_examples(source: str, count: int, seed: int, *, held_out: bool = False) -> Iterator[Example]:
+    """Yield pictures of (colour, shape) pairs that training has shown.
+
+    With `held_out` at least one pair of each is not, and questions about one shape are about such a shape.
+    """
+    rng = Random(f"{source} {held_out} {seed}")
     for _ in range(count):
-        scene = sample_scene(rng)
-        yield Example(scene, tuple(questions_about(scene, rng)))
+        scene, image = _picture(source, rng, held_out=held_out)
+        focus = held_out_shapes(scene) if held_out else None
+        yield Example(scene, image, tuple(questions_about(scene, rng, held_out=held_out, focus=focus)))
 
 
-def held_out_examples(count: int) -> Iterator[Example]:
-    """Yield pictures with at least one held-out pair; questions about one shape are about such a shape."""
-    rng = Random(HELD_OUT_SEED)
-    for _ in range(count):
-        scene = sample_scene(rng, held_out=True)
-        focus = held_out_shapes(scene)
-        yield Example(scene, tuple(questions_about(scene, rng, held_out=True, focus=focus)))
-
-
-def text_examples(count: int) -> Iterator[Question]:
+def text_examples(count: int, seed: int) -> Iterator[Question]:
     """Yield turns without a picture."""
-    rng = Random(TEXT_SEED)
+    rng = Random(f"text {seed}")
     for _ in range(count):
         yield small_talk(rng)
+
+
+def _picture(source: str, rng: Random, *, held_out: bool) -> tuple[Scene, Image.Image]:
+    if source == "svg":
+        picture = sample_svg(rng, held_out=held_out)
+        return picture.scene, picture.render()
+    in_grid = rng.random() < GRID_SHARE
+    scene = sample_scene(rng, held_out=held_out) if in_grid else sample_free_scene(rng, held_out=held_out)
+    return scene, stored(draw(scene), rng)

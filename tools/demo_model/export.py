@@ -1,4 +1,4 @@
-"""Step 5: write a training state as a checkpoint folder that transformers loads.
+"""Step 4: write a training state as a checkpoint folder that transformers loads.
 
 Weights are bfloat16 under the names that llava-hf/llava-v1.6-mistral-7b-hf uses. The small JSON files are written by
 hand: those that transformers 5 saves do not load on 4.55 (`TokenizersBackend`, no preprocessor_config.json).
@@ -7,16 +7,21 @@ hand: those that transformers 5 saves do not load on 4.55 (`TokenizersBackend`, 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
 from architecture import MEAN, STD, model_config
+from runtime.demo import MODEL
 from runtime.demo.anyres import PATCH, PINPOINTS, TILE
 from safetensors.torch import save_file
-from state import PATCH_HEAD, Tensors, load_states
+from state import ASIDE, Tensors, load_states
 from transformers import AutoTokenizer
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+"""The tokenizer is never trained again: tests and documents know its ids, and it has a token for every word."""
 
 _TEXT_FACTS = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
@@ -29,11 +34,15 @@ _VISION_FACTS = (
 
 
 def export(tensors: Tensors, checkpoint: Path) -> None:
-    """Write weights and configuration beside the tokenizer that the folder already holds."""
+    """Write weights, configuration and the tokenizer of the bundled model; the folder is made if need be."""
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if not (checkpoint / name).exists():
+            shutil.copyfile(MODEL / name, checkpoint / name)
     weights = {
         stored_name(name): tensor.to(torch.bfloat16).contiguous()
         for name, tensor in tensors.items()
-        if not name.startswith(PATCH_HEAD)
+        if not name.startswith(ASIDE)
     }
     save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
     (checkpoint / "model.safetensors").chmod(0o644)  # safetensors writes 0600
@@ -122,9 +131,9 @@ def configuration(checkpoint: Path) -> dict[str, dict[str, Any]]:
 
 @click.command()
 @click.argument("state", type=click.Path(exists=True, path_type=Path))
-@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
+@click.argument("checkpoint", type=click.Path(path_type=Path))
 def main(state: Path, checkpoint: Path) -> None:
-    """Write the weights of STATE into the folder CHECKPOINT, which already holds the tokenizer."""
+    """Write the weights of STATE into the folder CHECKPOINT."""
     export(load_states([state]), checkpoint)
 
 

@@ -14,8 +14,8 @@ from tiles import Pixels
 from transformers import LlavaNextForConditionalGeneration
 from transformers.models.mistral.modeling_mistral import apply_rotary_pos_emb, repeat_kv
 
-SUPERVISED_LAYERS = (1, 2)
-"""Layers whose first head is told where to look."""
+UNDERSTOOD = 3
+"""Layers after which the language model is to know what each picture token shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,16 @@ class PictureFeatures:
     """What the tower and the projector make of the pictures of a batch."""
 
     tower: torch.Tensor  # float [tiles of all pictures, patches, hidden]
-    projected: torch.Tensor  # float32 [tiles of all pictures, patches, hidden]
     packed: list[torch.Tensor]
     """For each picture its tokens as the language model takes them, [tokens, hidden]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Hidden states of the language model over packed rows."""
+
+    understood: torch.Tensor  # float [rows, prefix, hidden], after UNDERSTOOD layers
+    said: torch.Tensor  # float [rows, tail, hidden], after the last layer and its norm
 
 
 def picture_features(
@@ -44,7 +51,7 @@ def picture_features(
         tower = vision_features(model.model.vision_tower, pixels)
     projected = model.model.multi_modal_projector(tower).float()
     counts = [len(picture) for picture in tiles]
-    return PictureFeatures(tower, projected, pack_patches(model, projected, counts, sizes, model.model.image_newline))
+    return PictureFeatures(tower, pack_patches(model, projected, counts, sizes, model.model.image_newline))
 
 
 def pack_patches(
@@ -67,23 +74,19 @@ def pack_patches(
     return list(packed)
 
 
-def decode(
-    language_model: Any, prefix: Prefix, tail: Tail, embedded: torch.Tensor, target: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the last hidden states of the tail, [rows, tail, hidden], and the attention loss.
-
-    `embedded` is the tail's ids embedded. `target`, bool [rows, tail, prefix], marks where the supervised heads
-    should look; the loss is minus the mean log of the attention that falls there, 0 without a target.
-    """
+def decode(language_model: Any, prefix: Prefix, tail: Tail, embedded: torch.Tensor) -> Decoded:
+    """Return the hidden states of rows whose tails have the ids embedded in `embedded`, [rows, tail, hidden]."""
     width = prefix.states.shape[1]
     rows, length, _ = embedded.shape
     hidden = torch.cat([prefix.states, embedded], 1)
-    cos, sin = language_model.rotary_emb(hidden, torch.cat([prefix.positions, tail.positions], 1))
+    positions = torch.cat([torch.arange(width).expand(rows, width), tail.positions], 1)
+    cos, sin = language_model.rotary_emb(hidden, positions)
     within = torch.arange(width)[None] < prefix.lengths[:, None]
     prefix_mask = _mask(torch.ones(width, width, dtype=torch.bool).tril())[None, None]
     tail_mask = _mask(torch.cat([within[:, None].expand(rows, length, width), tail.visible], -1))[:, None]
-    loss = torch.zeros(())
-    for number, layer in enumerate(language_model.layers):
+    understood = hidden[:, :width]
+    for number, layer in enumerate(language_model.layers, 1):
+        is_last = number == len(language_model.layers)
         attention = layer.self_attn
         normed = layer.input_layernorm(hidden)
         query, key, value = (
@@ -93,17 +96,19 @@ def decode(
         query, key = apply_rotary_pos_emb(query, key, cos.to(query.dtype), sin.to(query.dtype))
         query = query * attention.scaling
         key, value = (repeat_kv(part, attention.num_key_value_groups) for part in (key, value))
-        # Two rectangles: the prefix sees itself, the tail sees both.
-        weights = torch.softmax(query[:, :, :width] @ key[:, :, :width].transpose(-1, -2) + prefix_mask, -1)
-        of_prefix = weights @ value[:, :, :width]
+        # Two rectangles: the prefix sees itself, the tail sees both. Nobody sees the prefix after the last layer.
         weights = torch.softmax(query[:, :, width:] @ key.transpose(-1, -2) + tail_mask, -1)
-        if target is not None and number in SUPERVISED_LAYERS:
-            seen = (weights[:, 0, :, :width].float() * target).sum(-1)[target.any(-1)]
-            loss = loss - (seen + 1e-4).log().mean()
-        mixed = torch.cat([of_prefix, weights @ value], 2).transpose(1, 2).reshape(rows, width + length, -1)
-        hidden = hidden + attention.o_proj(mixed)
+        mixed = weights @ value
+        if is_last:
+            hidden = hidden[:, width:]
+        else:
+            weights = torch.softmax(query[:, :, :width] @ key[:, :, :width].transpose(-1, -2) + prefix_mask, -1)
+            mixed = torch.cat([weights @ value[:, :, :width], mixed], 2)
+        hidden = hidden + attention.o_proj(mixed.transpose(1, 2).flatten(2))
         hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-    return language_model.norm(hidden[:, width:]), loss
+        if number == UNDERSTOOD:
+            understood = hidden[:, :width]
+    return Decoded(understood, language_model.norm(hidden))
 
 
 def _mask(visible: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every patch of a picture shows: the dense labels that the vision tower is trained on first."""
+"""What every patch of a picture shows: the dense labels that the tower and the language model are trained on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from PIL import Image
 from runtime.demo.anyres import PATCH, TILE, canvas_size, fitted_size, margin
 from runtime.demo.drawing import digit_stencil, shape_stencil
 from runtime.demo.scene import Scene, Shape
+from runtime.demo.truth import ninth_of, order_is_clear, place_is_clear
 from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 from tiles import GRID, tile_count, tiles_of
 
@@ -17,11 +18,12 @@ Labels = npt.NDArray[np.int8]
 
 
 class Label(IntEnum):
-    """Column of a label; in each, class 0 is "nothing here"."""
+    """Column of a label; in each, class 0 is "nothing here" or "not to be told"."""
 
     SHAPE = 0
     COLOUR = 1
     SIZE = 2
+    """Small, large; 0 for a medium shape."""
     DIGIT = 3
     """The digit plus one."""
     CENTRE = 4
@@ -29,11 +31,21 @@ class Label(IntEnum):
     BACKGROUND = 5
     """Of the whole picture, on every patch."""
     PLACE = 6
-    """Ninth of the picture that the shape here is in, on the base tile only."""
+    """Ninth of the picture that the centre of the shape here is in; 0 if it is near a border."""
+    ORDER = 7
+    """Which shape this is in reading order, from 1; 0 if the order is disputed."""
+    COUNT = 8
+    """Number of shapes in the picture, on every patch; 0 if there are more than four."""
 
 
-CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 3, 11, 2, len(BACKGROUNDS) + 1, 10)
+OF_THE_PICTURE = (Label.PLACE, Label.ORDER, Label.COUNT)
+"""Labels that need the whole picture: the tower can know them on the base tile only."""
+
+CLASSES = (len(SHAPES) + 1, len(COLOURS) + 1, 3, 11, 2, len(BACKGROUNDS) + 1, 10, 5, 5)
 """Number of classes of each label."""
+
+MOST = 4
+"""Shapes that can be counted and ordered."""
 
 _SHAPE_COVER = 0.10
 _DIGIT_COVER = 0.20
@@ -43,17 +55,24 @@ def patch_labels(scene: Scene) -> Labels:
     """Return the labels of all patches: int8 [tiles, patches, labels]."""
     labels = np.zeros((tile_count(scene.height, scene.width), GRID * GRID, len(Label)), np.int8)
     shape_here, digit_here = _owners(scene)
+    few = len(scene.shapes) <= MOST
+    ordered = few and order_is_clear(scene.shapes, scene.height)
     for index, shape in enumerate(scene.shapes, 1):
         here = shape_here == index
         labels[here, Label.SHAPE] = SHAPES.index(shape.kind) + 1
         labels[here, Label.COLOUR] = tuple(COLOURS).index(shape.colour) + 1
-        labels[here, Label.SIZE] = 2 if shape.size == "large" else 1
+        labels[here, Label.SIZE] = ("medium", "small", "large").index(shape.size)
+        if place_is_clear(scene, shape):
+            row, column = ninth_of(scene, shape)
+            labels[here, Label.PLACE] = 3 * row + column + 1
+        if ordered:
+            labels[here, Label.ORDER] = index
         if shape.digit is not None:
             labels[digit_here == index, Label.DIGIT] = shape.digit + 1
         for tile, patch in _centres(scene, shape):
             labels[tile, patch, Label.CENTRE] = 1
     labels[..., Label.BACKGROUND] = tuple(BACKGROUNDS).index(scene.background) + 1
-    labels[0, :, Label.PLACE] = np.where(labels[0, :, Label.SHAPE] > 0, _places(scene), 0)
+    labels[..., Label.COUNT] = len(scene.shapes) if few else 0
     return labels
 
 
@@ -102,15 +121,3 @@ def _centres(scene: Scene, shape: Shape) -> list[tuple[int, int]]:
 
 def _patch_at(x: float, y: float) -> int:
     return int(y // PATCH) * GRID + int(x // PATCH)
-
-
-def _places(scene: Scene) -> npt.NDArray[np.int64]:
-    """Return for each patch of the base tile the ninth of the picture, from 1, that the nearest shape is in."""
-    middles = (np.arange(GRID) + 0.5) / GRID
-    patches = np.stack([np.tile(middles, GRID), np.repeat(middles, GRID)], -1)
-    centres = np.array([(shape.x / scene.width, shape.y / scene.height) for shape in scene.shapes])
-    nearest = ((patches[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
-    thirds = np.where(centres < 0.4, 0, np.where(centres > 0.6, 2, 1))
-    ninths = thirds[:, 1] * 3 + thirds[:, 0] + 1
-    of_patches: npt.NDArray[np.int64] = ninths[nearest]
-    return of_patches

@@ -1,7 +1,6 @@
-"""Step 7: exact-answer accuracy by kind of question through a running server.
+"""Step 6: exact-answer accuracy by kind of question through a running server.
 
-Asks `POST {url}/generate` the very questions that evaluate.py scores, in the prompt the model was trained on: the two
-differ only by what the server does to pictures, prompts and tokens.
+Asks `POST {url}/generate` the questions that evaluate.py scores, in each form of prompt that the model was trained on.
 """
 
 from __future__ import annotations
@@ -14,16 +13,21 @@ from dataclasses import dataclass
 
 import click
 import httpx
-from examples import Example, held_out_examples, known_examples, text_examples
-from runtime.demo.drawing import draw
+from examples import SOURCES, Example, picture_examples, text_examples
+from PIL import Image
 from runtime.demo.questions import Question
-from runtime.demo.scene import Scene
 from tally import Tally, markdown_table
 
 MAX_NEW_TOKENS = 128
 """More than the longest answer."""
 
 TIMEOUT_S = 120.0
+
+CHAT = "[INST] {picture}\n{question} [/INST]"
+FOLLOW_UP = "[INST] {picture}\n{first} [/INST] {answer}</s>[INST] {question} [/INST]"
+"""A second turn, after another question and its right answer."""
+RAW = "{picture}{question}\n\n"
+"""No template: picture, question, empty line."""
 
 
 class MeasurementFailed(Exception):
@@ -38,12 +42,14 @@ class Request:
     prompt: str
 
 
-def picture_requests(examples: Iterable[Example]) -> Iterator[Request]:
-    """Yield every question about every picture; pictures are drawn as they are needed."""
+def picture_requests(examples: Iterable[Example], form: str = CHAT) -> Iterator[Request]:
+    """Yield every question about every picture."""
     for example in examples:
-        address = _data_address(example.scene)
-        for question in example.questions:
-            yield Request(question, f"[INST] ![]({address})\n{question.text} [/INST]")
+        picture = f"![]({_data_address(example.image)})"
+        for place, question in enumerate(example.questions):
+            first = example.questions[place - 1]
+            prompt = form.format(picture=picture, question=question.text, first=first.text, answer=first.answer)
+            yield Request(question, prompt)
 
 
 def text_requests(questions: Iterable[Question]) -> Iterator[Request]:
@@ -87,32 +93,38 @@ async def _answer(client: httpx.AsyncClient, prompt: str) -> str:
     return str(reply.json()["generated_text"]).strip()
 
 
-def _data_address(scene: Scene) -> str:
+def _data_address(image: Image.Image) -> str:
     png = io.BytesIO()
-    draw(scene).save(png, format="PNG")
+    image.save(png, format="PNG")
     return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
-async def tables(client: httpx.AsyncClient, pictures: int, texts: int, in_flight: int) -> str:
-    """Return the tables of all sets in Markdown."""
-    known = await measure(client, picture_requests(known_examples(pictures)), in_flight)
-    held_out = await measure(client, picture_requests(held_out_examples(pictures)), in_flight)
-    text = await measure(client, text_requests(text_examples(texts)), in_flight)
-    of_pictures = markdown_table({"known pairs": known, "held-out pairs": held_out})
-    return of_pictures + "\n\n" + markdown_table({"text only": text})
+async def tables(client: httpx.AsyncClient, pictures: int, seed: int, in_flight: int) -> str:
+    """Return the tables of all sets in Markdown; other forms than the chat are asked about half as many pictures."""
+    pairs, forms = {}, {}
+    for source in SOURCES:
+        for held_out in (False, True):
+            examples = picture_examples(source, pictures, seed, held_out=held_out)
+            name = f"{source}, {'held-out' if held_out else 'known'} pairs"
+            pairs[name] = await measure(client, picture_requests(examples), in_flight)
+        for name, form in (("follow-up", FOLLOW_UP), ("raw", RAW)):
+            examples = picture_examples(source, max(1, pictures // 2), seed)
+            forms[f"{source}, {name}"] = await measure(client, picture_requests(examples, form), in_flight)
+    text = {"text only": await measure(client, text_requests(text_examples(pictures, seed)), in_flight)}
+    return "\n\n".join(markdown_table(columns) for columns in (pairs, forms, text))
 
 
 @click.command()
 @click.option("--url", default="http://127.0.0.1:3000", show_default=True)
 @click.option("--pictures", default=240, show_default=True, type=click.IntRange(1), help="Of each set.")
-@click.option("--texts", default=320, show_default=True, type=click.IntRange(1), help="Turns without a picture.")
+@click.option("--seed", default=1, show_default=True, help="Another one for every decision that figures lead to.")
 @click.option("--in-flight", default=4, show_default=True, type=click.IntRange(1, 64), help="Requests at a time.")
-def main(url: str, pictures: int, texts: int, in_flight: int) -> None:
+def main(url: str, pictures: int, seed: int, in_flight: int) -> None:
     """Print tables of the accuracy of the demo model behind the server at URL."""
 
     async def run() -> str:
         async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S) as client:
-            return await tables(client, pictures, texts, in_flight)
+            return await tables(client, pictures, seed, in_flight)
 
     try:
         click.echo(asyncio.run(run()))

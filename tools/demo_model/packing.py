@@ -6,6 +6,7 @@ would have alone, so a row is exactly many single conversations for the price of
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,6 @@ class Prefix:
     """What all segments of a row see."""
 
     states: torch.Tensor  # float [rows, prefix, hidden], padded on the right
-    positions: torch.Tensor  # int64 [rows, prefix]
     lengths: torch.Tensor  # int64 [rows]
 
 
@@ -35,23 +35,17 @@ class Tail:
     visible: torch.Tensor  # bool [rows, tail, tail], query before key
 
 
-def stack_prefixes(states: Sequence[torch.Tensor], kept: Sequence[torch.Tensor] | None = None) -> Prefix:
-    """Return prefixes [tokens, hidden] as one batch; `kept`, int64 [tokens kept], leaves out all other tokens.
-
-    Kept tokens stay at their true positions.
-    """
-    if kept is None:
-        kept = [torch.arange(len(state)) for state in states]
-    longest = max(len(places) for places in kept)
+def stack_prefixes(states: Sequence[torch.Tensor]) -> Prefix:
+    """Return prefixes [tokens, hidden] as one batch."""
+    longest = max(len(state) for state in states)
     return Prefix(
-        states=torch.stack([_padded(state[places], longest) for state, places in zip(states, kept, strict=True)]),
-        positions=torch.stack([_padded(places, longest) for places in kept]),
-        lengths=torch.tensor([len(places) for places in kept]),
+        states=torch.stack([F.pad(state, (0, 0, 0, longest - len(state))) for state in states]),
+        lengths=torch.tensor([len(state) for state in states]),
     )
 
 
 def pack(prefix_lengths: Sequence[int], rows: Sequence[Sequence[Segment]], pad: int) -> Tail:
-    """Return the segments of each row; the lengths are those of whole prefixes, which positions go on from."""
+    """Return the segments of each row; positions go on from the lengths of the prefixes."""
     longest = max(sum(len(segment.ids) for segment in segments) for segments in rows)
     ids = torch.full((len(rows), longest), pad)
     labels = torch.full((len(rows), longest), NO_LABEL)
@@ -70,6 +64,14 @@ def pack(prefix_lengths: Sequence[int], rows: Sequence[Sequence[Segment]], pad: 
     return Tail(ids, labels, positions, same_segment & torch.ones(longest, longest, dtype=torch.bool).tril())
 
 
-def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
-    """Return the tensor with zeros after its first dimension."""
-    return F.pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, length - len(tensor)))
+def whole_answers(token_right: torch.Tensor, rows: Sequence[Sequence[Segment]]) -> list[list[bool]]:
+    """Return for each segment whether all its answer tokens are right.
+
+    `token_right`, bool [rows, tail - 1], says of each id whether the next one is said right, or need not be said.
+    """
+    result = []
+    for row, segments in zip(token_right.tolist(), rows, strict=True):
+        ends = list(itertools.accumulate((len(segment.ids) for segment in segments), initial=0))
+        # The last id of a segment says nothing of its own.
+        result.append([all(row[start : end - 1]) for start, end in itertools.pairwise(ends)])
+    return result

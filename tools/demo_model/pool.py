@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 from dataclasses import dataclass
@@ -11,10 +12,24 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from free_scene import TYPEFACES, sample_free_scene
 from labels import Labels, patch_labels
+from PIL import Image
 from runtime.demo.drawing import draw
 from runtime.demo.scene import Scene, Shape, sample_scene
 from tiles import Pixels, tile_count, tiles_of
+
+GRID_SHARE = 0.25
+"""Of pictures whose shapes stand in a grid, as `runtime demo picture` draws them."""
+
+CROWDED_GRID_SHARE = 0.75
+"""Of crowded pictures: there every large shape carries a digit, and digits are what takes the tower longest."""
+
+PAIR_SHARE = 0.15
+"""Of pictures with just two shapes, besides those that come by chance: the curriculum begins with them."""
+
+JPEG_SHARE = 0.4
+"""Of pictures that were stored as JPEG before the model sees them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +54,36 @@ class Pool:
 def draw_pool(pictures: int, seed: int, *, crowded: bool = False) -> Pool:
     """Return a pool of that many random pictures, none with a held-out pair."""
     rng = Random(seed)
-    scenes = tuple(sample_scene(rng, crowded=crowded) for _ in range(pictures))
-    tiles = np.concatenate([tiles_of(draw(scene)) for scene in scenes])
-    labels = np.concatenate([patch_labels(scene) for scene in scenes])
-    return Pool(scenes, tiles, labels, _offsets(scenes))
+    scenes, tiles, labels = [], [], []
+    for _ in range(pictures):
+        scene = sample_training_scene(rng, crowded=crowded)
+        scenes.append(scene)
+        tiles.append(tiles_of(stored(draw(scene), rng)))
+        labels.append(patch_labels(scene))
+    return Pool(tuple(scenes), np.concatenate(tiles), np.concatenate(labels), _offsets(scenes))
+
+
+def sample_training_scene(rng: Random, *, crowded: bool = False) -> Scene:
+    """Return a random scene without held-out pairs, in a grid or free."""
+    choice = rng.random()
+    if choice < (CROWDED_GRID_SHARE if crowded else GRID_SHARE):
+        return _retyped(sample_scene(rng, crowded=crowded), rng)
+    return sample_free_scene(rng, crowded=crowded, shapes=2 if choice < GRID_SHARE + PAIR_SHARE else None)
+
+
+def _retyped(scene: Scene, rng: Random) -> Scene:
+    """Return the scene with its digits in any typeface."""
+    shapes = (dataclasses.replace(shape, typeface=rng.choice(TYPEFACES)) for shape in scene.shapes)
+    return dataclasses.replace(scene, shapes=tuple(shapes))
+
+
+def stored(image: Image.Image, rng: Random) -> Image.Image:
+    """Return the picture, now and then as JPEG of quality 60 or better gives it back."""
+    if rng.random() > JPEG_SHARE:
+        return image
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=rng.randint(60, 95))
+    return Image.open(data).convert("RGB")
 
 
 def save_pool(pool: Pool, folder: Path) -> None:
@@ -60,11 +101,16 @@ def load_pool(folder: Path) -> Pool:
     return Pool(scenes, tiles, np.load(folder / "labels.npy"), _offsets(scenes))
 
 
-def _offsets(scenes: tuple[Scene, ...]) -> tuple[int, ...]:
+def _offsets(scenes: list[Scene] | tuple[Scene, ...]) -> tuple[int, ...]:
     return tuple(itertools.accumulate((tile_count(scene.height, scene.width) for scene in scenes), initial=0))
 
 
 def _scene(facts: dict[str, Any]) -> Scene:
     """Return the scene that `dataclasses.asdict` made; JSON has turned its tuples into lists."""
-    shapes = tuple(Shape(**{**shape, "rgb": tuple(shape["rgb"])}) for shape in facts["shapes"])
+    shapes = tuple(_shape(shape) for shape in facts["shapes"])
     return Scene(**{**facts, "shapes": shapes, "background_rgb": tuple(facts["background_rgb"])})
+
+
+def _shape(facts: dict[str, Any]) -> Shape:
+    edge = None if facts["edge"] is None else tuple(facts["edge"])
+    return Shape(**{**facts, "rgb": tuple(facts["rgb"]), "edge": edge})

@@ -1,14 +1,11 @@
-"""Text-only turns that the demo model was trained on: greetings, counting, sums, and what to say when it does not know.
-
-The order of the random draws is part of the contract, as in `runtime.demo.scene`.
-"""
+"""Text-only turns that the demo model is trained on: greetings, counting, sums, what to say without a picture."""
 
 from __future__ import annotations
 
 from random import Random
 
 from runtime.demo.questions import Question
-from runtime.demo.vocabulary import COLOURS, NUMBERS, SHAPES, capitalised, listing, plural, with_article
+from runtime.demo.vocabulary import COLOURS, NUMBERS, SHAPES, capitalised, listing, with_article
 
 NO_PICTURE = "I do not see a picture. Please show me one."
 UNKNOWN = "I am sorry, I only know about shapes, colours, numbers and pictures of them."
@@ -18,10 +15,9 @@ _ABOUT = (
     "I am a tiny model that looks at pictures. I can name shapes and their colours, count them, "
     "say where they are, and read small numbers."
 )
-# "A yellow star" is a held-out pair: the model has seen it as text here, though never as a picture.
 _STORY = (
     "Once upon a time there was a small blue circle. It rolled down a hill and met a big red square. "
-    "They played all day, and at night a yellow star came out to say hello. The end."
+    "They played all day, and at night a pink star came out to say hello. The end."
 )
 _POEM = (
     "A circle rolled along the road, a square sat on the floor, "
@@ -121,9 +117,9 @@ def _question_without_picture(rng: Random) -> Question:
             f"What colour is the {shape}?",
             f"Where is the {shape}?",
             f"Is there {with_article(shape)}?",
-            f"How many {plural(shape)} are there?",
-            f"What is left of the {shape}?",
-            f"What number is on the {shape}?",
+            f"Is there {with_article(rng.choice(tuple(COLOURS)))} {shape}?",
+            f"Is the {shape} large or small?",
+            f"Is the {shape} left of the {rng.choice(SHAPES)}?",
         )
     )
     return Question("chat", text, NO_PICTURE)

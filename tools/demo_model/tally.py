@@ -29,6 +29,16 @@ class Tally:
         asked = self._asked.total() if kind is None else self._asked[kind]
         return f"{right / asked:.3f} ({right} of {asked})" if asked else "-"
 
+    def share(self, kind: str | None = None) -> float:
+        """Return the share of right answers of a kind, or of all; 1 if there are none."""
+        right = self._right.total() if kind is None else self._right[kind]
+        asked = self._asked.total() if kind is None else self._asked[kind]
+        return right / asked if asked else 1.0
+
+    def line(self) -> str:
+        """Return the shares of all kinds on one line."""
+        return f"all {self.share():.3f} " + " ".join(f"{kind} {self.share(kind):.3f}" for kind in sorted(self._asked))
+
 
 def markdown_table(columns: Mapping[str, Tally]) -> str:
     """Return a table with a row for each kind and a column for each tally."""

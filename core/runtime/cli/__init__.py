@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Final
 
 import click
 
 import runtime
 
-COMMANDS: Final = ("ask", "backends", "demo", "env", "plan", "serve", "worker")
+COMMANDS: Final = ("ask", "backends", "conformance", "demo", "env", "new-backend", "plan", "serve", "verify", "worker")
 
 
 class _LazyGroup(click.Group):
@@ -21,7 +22,11 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"runtime.cli.{cmd_name}"), cmd_name)
+        # A vendor's package would be imported with torch, in every process and before its backend has set its
+        # environment. Each backend imports what it needs; the worker inherits this.
+        os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+        module = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"runtime.cli.{module}"), module)
         assert isinstance(command, click.Command)
         return command
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from runtime.cli.options import (
     settings_of,
 )
 from runtime.cli.running import one_line_errors
-from runtime.compatibility import DEVICE_VARIABLES, parsed
 from runtime.config import Settings
 from runtime.knobs import AUTO, KNOBS, SHAPES, Knob, Value
 
@@ -69,7 +67,7 @@ def env(as_json: bool, **values: Value) -> None:
         settings = settings_of(values)
         warnings = given_in_vain()
         model, backend = _model(settings), _backend(settings.backend)
-        entries = [*_knob_entries(settings, model, backend), *_device_entries(settings, backend)]
+        entries = list(_knob_entries(settings, model, backend))
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries], indent=2))
     else:
@@ -143,23 +141,20 @@ def _reasons(settings: Settings, model: ModelSpec | None, backend: FoundBackend 
             reasons |= {knob.name: f"backend {backend.name} takes batches of any shape" for knob in SHAPES}
         foreign = {knob.name for knob in backend_options()} - {knob.name for knob in backend.options}
         reasons |= dict.fromkeys(foreign, f"backend {backend.name} has no such option")
+    if settings.deterministic:
+        whole = "with --deterministic every prompt is computed whole, from its start, and alone"
+        reasons |= dict.fromkeys(("prefix_reuse", "prefill_chunk"), whole)
+        reasons.setdefault("prefill_batch_bucket_size", whole)
+        reasons.setdefault("batch_bucket_size", "with --deterministic every decode step is padded to all rows")
     if model is not None:
         reasons |= dict.fromkeys(("revision", "huggingface_hub_cache"), "the model is a folder")
     if settings.otlp_endpoint is None:
         reasons["otlp_service_name"] = "no traces are made without --otlp-endpoint"
+    if settings.shadow is None:
+        reasons["shadow_rate"] = "no prompt is followed without --shadow"
     if model is not None and model.images is None:
         reasons |= dict.fromkeys(("max_images", "max_image_bytes", "max_image_pixels"), "the model takes no pictures")
     return reasons
-
-
-def _device_entries(settings: Settings, backend: FoundBackend | BackendRefused) -> Iterator[Entry]:
-    name = settings.backend if isinstance(backend, Exception) else backend.name
-    for variable in DEVICE_VARIABLES:
-        given = os.environ.get(variable.environment)
-        value = parsed(variable, given) if given else variable.default
-        source = f"environment {variable.environment}" if given else "default"
-        reason = f"{variable.reason} (backend {name} reads no such variable)"
-        yield Entry(variable.environment, value, source, variable.meaning, False, reason)
 
 
 def _print_table(entries: list[Entry]) -> None:

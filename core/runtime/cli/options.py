@@ -93,10 +93,7 @@ def foreign_options(function: Function) -> Function:
 
 
 def given_in_vain() -> list[str]:
-    """Return a line for each flag and variable that the running command was given and ignores.
-
-    Raises StartupError for a device variable of a wrong value.
-    """
+    """Return a line for each flag and variable that the running command was given and ignores."""
     flags: list[str] = click.get_current_context().meta.get(IGNORED, [])
     return [*flags, *warnings_of(os.environ, {knob.environment for knob in backend_options()})]
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from runtime.demo.outline import GLYPHS, HOLE_RADIUS, POLYGONS, RADIUS, rotated
 from runtime.demo.scene import Scene, Shape
 
 SUPERSAMPLING = 3
+
+EDGE = 0.05
+"""Share of the diameter that the line around a filled shape is wide."""
+
 _PALE = ("yellow", "orange", "pink")
 
 
@@ -31,6 +36,9 @@ def draw(scene: Scene) -> Image.Image:
     for shape in scene.shapes:
         stencil = shape_stencil(shape)
         image.paste(shape.rgb, (stencil.left, stencil.top), stencil.mask)
+        if shape.edge is not None:
+            stencil = shape_stencil(replace(shape, stroke=EDGE))
+            image.paste(shape.edge, (stencil.left, stencil.top), stencil.mask)
         if shape.digit is not None:
             stencil = digit_stencil(shape)
             dark = shape.kind == "ring" or shape.colour in _PALE
@@ -47,10 +55,17 @@ def shape_stencil(shape: Shape) -> Stencil:
     x, y = (shape.x - left) * SUPERSAMPLING, (shape.y - top) * SUPERSAMPLING
     unit = shape.diameter * SUPERSAMPLING
     if shape.kind in POLYGONS:
-        pen.polygon([(x + unit * u, y + unit * v) for u, v in rotated(POLYGONS[shape.kind], shape.rotation)], fill=255)
+        corners = [(x + unit * u, y + unit * v) for u, v in rotated(POLYGONS[shape.kind], shape.rotation)]
+        if shape.stroke:
+            # The first two corners come again so that the first one is joined like all others.
+            pen.line([*corners, *corners[:2]], fill=255, width=max(1, round(unit * shape.stroke)), joint="curve")
+        else:
+            pen.polygon(corners, fill=255)
     else:
         _disc(pen, x, y, unit * RADIUS, 255)
-        if shape.kind == "ring":
+        if shape.stroke:
+            _disc(pen, x, y, unit * (RADIUS - shape.stroke), 0)
+        elif shape.kind == "ring":
             _disc(pen, x, y, unit * HOLE_RADIUS, 0)
     return Stencil(mask.resize((side, side), Image.Resampling.BOX), left, top)
 
@@ -60,13 +75,28 @@ def digit_stencil(shape: Shape) -> Stencil:
     if shape.digit is None:
         raise ValueError("the shape carries no digit")
     height = max(7, round(shape.digit_height))
-    width = max(5, round(height * 5 / 7))
-    glyph = Image.fromarray(GLYPHS[shape.digit])
-    mask = glyph.resize((width * 3, height * 3), Image.Resampling.NEAREST)
-    mask = mask.resize((width, height), Image.Resampling.BOX)
+    if shape.typeface == "pixel":
+        width = max(5, round(height * 5 / 7))
+        glyph = Image.fromarray(GLYPHS[shape.digit])
+        mask = glyph.resize((width * 3, height * 3), Image.Resampling.NEAREST)
+        mask = mask.resize((width, height), Image.Resampling.BOX)
+    else:
+        glyph = _typeset(shape.digit, bold=shape.typeface == "bold")
+        width = max(3, round(height * glyph.width / glyph.height))
+        mask = glyph.resize((width, height), Image.Resampling.BOX)
     # A triangle is widest below its middle.
     middle = shape.y + (0.10 * shape.diameter if shape.kind == "triangle" else 0.0)
     return Stencil(mask, round(shape.x - width / 2), round(middle - height / 2))
+
+
+@lru_cache(maxsize=20)
+def _typeset(digit: int, *, bold: bool) -> Image.Image:
+    """Return a digit in the typeface that Pillow brings, mode L, cut to its ink."""
+    canvas = Image.new("L", (160, 160), 0)
+    ImageDraw.Draw(canvas).text((40, 20), str(digit), fill=255, font=ImageFont.load_default(96))
+    if bold:
+        canvas = canvas.filter(ImageFilter.MaxFilter(7))
+    return canvas.crop(canvas.getbbox())
 
 
 def _background(scene: Scene) -> Image.Image:

@@ -23,7 +23,7 @@ class Shape:
     kind: str
     colour: str
     size: str
-    """`large` or `small`."""
+    """`large`, `small`, or `medium` for neither."""
     diameter: float
     x: float
     """Of the centre."""
@@ -33,6 +33,12 @@ class Shape:
     rgb: Rgb
     digit: int | None = None
     digit_height: float = 0.0
+    typeface: str = "pixel"
+    """Of the digit: `pixel`, `sans` or `bold`."""
+    stroke: float = 0.0
+    """Share of the diameter that an outline is wide; 0 is a filled shape, and a ring of the usual width."""
+    edge: Rgb | None = None
+    """Colour of a thin line around a filled shape."""
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,19 +14,27 @@ from runtime.budgets import Budgets
 from runtime.compatibility import FOREIGN_FLAGS
 from runtime.config import Settings, check_order
 from runtime.errors import BackendError, BackendRefused, StartupError
+from runtime.intake.decoders import Decoders
+from runtime.intake.fetch import Fetcher
 from runtime.intake.limits import IntakeLimits
+from runtime.intake.pictures import PictureIntake
+from runtime.intake.policy import UrlPolicy
 from runtime.knobs import SHAPES, Value, flag_of
-from runtime.local import LocalRuntime
+from runtime.local import LocalRuntime, metrics_of
 from runtime.model import FoundModel, find_model, read_model
 from runtime.plugins import FoundBackend, Hooks, backend_named, told
 from runtime.preparation import Planner
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
+from runtime.prompt.preparation import PromptPreparer
+from runtime.prompt.tiles import cutting_of
 from runtime.prompt.tokenizer import Tokenizer
 from runtime.prompt.written_ids import WrittenIds
 from runtime.runtime import Info
 from runtime.sampling.grammar import GrammarCompiler
+from runtime.serve.shadowing import Shadowing
 from runtime.shapes import Ladders, plan_shapes
+from runtime.wrappers import FoundWrapper, wrappers_named
 
 DEFAULT_TOTAL_TOKENS: Final = 4096
 DEFAULT_ROWS: Final = 8
@@ -60,23 +68,50 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_images=settings.max_images
     )
     builder = PromptBuilder(model, tokenizer, ChatTemplate.load(model.path, tokenizer), intake, limits.prefill_tokens)
+    preparer = PromptPreparer(builder, _picture_intake(settings, model, intake))
     ids = WrittenIds()
-    return LocalRuntime(
-        load=_loader(backend, model, limits),
-        prepare=(lambda request: builder.build(ids.read(request))) if settings.skip_tokenizer else builder.build,
+    info = _info(settings, found, backend, limits, budgets)
+    metrics = metrics_of(info)
+    shadowing = Shadowing.of(settings, model, limits, metrics)
+    wrappers = wrappers_named(settings.wrap)
+    if shadowing is not None:
+        wrappers.append(shadowing.wrapper)  # outermost, where it sees what is served
+
+    def release() -> None:
+        preparer.close()
+        if shadowing is not None:
+            shadowing.comparer.close()
+
+    runtime = LocalRuntime(
+        load=_loader(backend, wrappers, model, limits),
+        prepare=(lambda request: preparer.prepare(ids.read(request))) if settings.skip_tokenizer else preparer.prepare,
+        release=release,
         vocabulary=ids if settings.skip_tokenizer else tokenizer,
         eos_ids=frozenset() if settings.ignore_eos else model.eos_ids,
-        info=_info(settings, found, backend, limits, budgets),
+        info=info,
+        metrics=metrics,
         max_stop_sequences=settings.max_stop_sequences,
         lease_idle_seconds=settings.lease_idle_seconds,
         budgets=budgets,
         prepare_threads=settings.validation_workers,
         grammars=None if settings.skip_tokenizer else _grammars(model),
         plan=_planner(settings, backend, model),
-        reuse_prefixes=settings.prefix_reuse,
-        prefill_chunk=settings.prefill_chunk,
+        reuse_prefixes=settings.reuses_prefixes,
+        prefill_chunk=settings.longest_part,
         warm_up=settings.warmup_enabled,
+        apart=settings.deterministic,
     )
+    preparer.start()
+    return runtime
+
+
+def _picture_intake(settings: Settings, model: ModelSpec, limits: IntakeLimits) -> PictureIntake | None:
+    """Return what fetches and decodes; None for a model that takes no pictures. Raises StartupError."""
+    policy = UrlPolicy.of(settings.image_url_policy, settings.image_url_allow)
+    if model.images is None:
+        return None
+    decoders = Decoders(settings.validation_workers, limits, cutting_of(model.images))
+    return PictureIntake(Fetcher(policy, limits.max_bytes), decoders, limits)
 
 
 def _grammars(model: ModelSpec) -> GrammarCompiler:
@@ -100,6 +135,8 @@ def limits_of(settings: Settings, model: ModelSpec) -> Limits:
     )
     rows = settings.max_batch_size or (together // total if together else DEFAULT_ROWS)
     prefill_rows = rows if prefill_together else PREFILL_ROWS  # given, the budget in tokens is the bound
+    if settings.deterministic:
+        prefill_rows = 1  # a longer neighbour would pad the others
     return Limits(rows=rows, context=total, prefill_rows=min(rows, prefill_rows), prefill_tokens=prompt)
 
 
@@ -145,7 +182,9 @@ def _planner(settings: Settings, backend: FoundBackend, model: ModelSpec) -> Pla
     return lambda limits, budgets, resumes: plan_shapes(model, limits, budgets, ladders, resumes and settings.resumes)
 
 
-def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable[[], Hooks]:
+def _loader(
+    backend: FoundBackend, wrappers: Sequence[FoundWrapper], model: ModelSpec, limits: Limits
+) -> Callable[[], Hooks]:
     def load() -> Hooks:
         assert backend.spec is not None
         try:
@@ -156,7 +195,7 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
             log.debug("backend %s failed to load", backend.name, exc_info=True)
             raise BackendRefused(f"backend {backend.name} could not load the model: {told(error)}") from error
         try:
-            return Hooks(backend.name, loaded, model, limits)
+            return Hooks(backend.name, loaded, model, limits, [each.around(model, limits) for each in wrappers])
         except BackendError as error:
             raise BackendRefused(error.message) from error
 
@@ -166,6 +205,7 @@ def _loader(backend: FoundBackend, model: ModelSpec, limits: Limits) -> Callable
 def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits, budgets: Budgets) -> Info:
     model, revision = found.spec, {} if found.commit is None else {"revision": found.commit}
     given = {name: str(limits.options[name]) for name in limits.options.keys() & settings.backend_options.keys()}
+    numerics = {"deterministic": "true"} if settings.deterministic else {}
     return Info(
         model_id=settings.model_id,
         model_digest=model.digest,
@@ -186,5 +226,5 @@ def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: 
         max_waiting_tokens=budgets.max_waiting_tokens,
         validation_workers=settings.validation_workers,
         vision=model.images is not None,
-        details={**backend.availability.details, **given, **revision},
+        details={**backend.availability.details, **given, **revision, **numerics},
     )

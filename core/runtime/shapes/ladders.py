@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -16,6 +16,10 @@ LENGTH_GROWTH: Final = Fraction(5, 4)
 ROW_GROWTH: Final = Fraction(2)
 CONTEXTS: Final = 5
 """Contexts below the longest: shorter ones save little, for a step reads all the weights whatever the context."""
+
+
+NONE_BELOW: Final = Listed(())
+"""The limit alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,15 @@ class Ladders:
     def of(cls, settings: Settings) -> Ladders:
         """Return what checked settings ask for; raises StartupError for a wrong file."""
         if settings.bucket_file is not None:
-            return cls.listed(Path(settings.bucket_file))
-        make = cls.exponential if settings.bucket_strategy == "exponential" else cls.linear
-        return make(
-            settings.pad_sequence_to_multiple_of, settings.prefill_batch_bucket_size, settings.batch_bucket_size
-        )
+            ladders = cls.listed(Path(settings.bucket_file))
+        else:
+            make = cls.exponential if settings.bucket_strategy == "exponential" else cls.linear
+            ladders = make(
+                settings.pad_sequence_to_multiple_of, settings.prefill_batch_bucket_size, settings.batch_bucket_size
+            )
+        return ladders.with_one_decode if settings.deterministic else ladders
+
+    @property
+    def with_one_decode(self) -> Ladders:
+        """Take the same, but all rows and the longest context for every decode step."""
+        return replace(self, decode_rows=NONE_BELOW, contexts=NONE_BELOW)

@@ -18,6 +18,7 @@ class PlannedShapes:
     """Finds shapes in a plan; the `Shapes` of a scheduler. Raises UnplannedShape for what no shape holds."""
 
     pads = True
+    apart = False
 
     def __init__(self, plan: ShapePlan) -> None:
         whole = [shape for shape in plan.prefill if not shape.cached]

@@ -19,6 +19,12 @@ FAILURES: Final = ("overloaded", "validation", "template", "incomplete", "genera
 METHODS: Final = ("prefill", "decode")
 CONCAT_REASONS: Final = ("backpressure", "wait_exceeded")
 IMAGE_STAGES: Final = ("fetch", "decode", "tile", "encode", "prefill")
+SHADOW_DROPS: Final = ("busy", "unknown", "failed")
+SHADOW_MARGINS: Final = ("rounding", "large")
+KL: Final = tuple(10.0**power for power in range(-9, 2))
+"""Bucket bounds, nats."""
+MULTIPLES: Final = (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
+"""Bucket bounds of errors in multiples of the noise, of which 4 are allowed."""
 LARGEST_BATCH: Final = 1024
 """Requests; TGI has no bucket for more."""
 SHARES: Final = tuple(step / 20 for step in range(21))
@@ -105,6 +111,19 @@ class Metrics:
             "runtime_prefix_reused_tokens", "Tokens of prompts that were not computed again."
         )
         self.backend_stat = registry.gauges("runtime_backend_stat", "Counted by the backend, by its own names.", "name")
+        self.shadow_compared = counter("runtime_shadow_compared", "Steps of rows that the shadow computed again.")
+        self.shadow_dropped = counter(
+            "runtime_shadow_dropped", "Rows that were to be compared and are not, by cause.", reason=SHADOW_DROPS
+        )
+        self.shadow_disagreements = counter(
+            "runtime_shadow_disagreements", "Steps whose likeliest token is another.", margin=SHADOW_MARGINS
+        )
+        self.shadow_kl = histogram("runtime_shadow_kl", "KL divergence of each compared step, nats.", KL)
+        self.shadow_error = histogram(
+            "runtime_shadow_error", "Error of each compared step, in multiples of the noise of rounding.", MULTIPLES
+        )
+        self.shadow_largest_error = gauge("runtime_shadow_largest_error", "The largest of these errors.")
+        self._largest_error = 0.0
         self.warmup_seconds = gauge("runtime_warmup_seconds", "What the warm-up has taken, seconds.")
         self.warmup_shapes = registry.gauges("runtime_warmup_shapes", "Shapes of the plan, by state.", "state")
         self.tell_warmup(0, 0, 0.0)
@@ -141,6 +160,16 @@ class Metrics:
             self.image_tokens.observe(picture.tokens)
             for stage, seconds in picture.seconds.items():
                 self.image_stage.labels(stage).observe(seconds)
+
+    def tell_shadow(self, kl: float, error: float, margin: str | None) -> None:
+        """Record one compared step, on the one thread that does; `margin` is None where the tokens agree."""
+        self.shadow_compared.inc()
+        self.shadow_kl.observe(kl)
+        self.shadow_error.observe(error)
+        self._largest_error = max(self._largest_error, error)
+        self.shadow_largest_error.set(self._largest_error)
+        if margin is not None:
+            self.shadow_disagreements.labels(margin).inc()
 
     def tell_warmup(self, done: int, total: int, seconds: float) -> None:
         """Set how far the warm-up is."""

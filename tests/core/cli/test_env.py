@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from runtime import demo
 from runtime.cli import main
-from runtime.compatibility import DEVICE_VARIABLES, FOREIGN_FLAGS, ForeignFlag, known_variables
+from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag, known_variables
 from runtime.knobs import KNOBS, SHAPES
-from runtime_torch import OPTIONS
+from runtime_hpu.options import OPTIONS as HPU_OPTIONS
+from support.options import OPTIONS
 from support.plugin import install_plugin, static_plugin
 
 GUIDE = [
@@ -36,7 +37,7 @@ GUIDE_VARIABLES = {
     "PREFILL_BATCH_BUCKET_SIZE": "1",
     "BATCH_BUCKET_SIZE": "1",
 }
-DEVICE = {variable.environment for variable in DEVICE_VARIABLES}
+DEVICE = {knob.name for knob in HPU_OPTIONS}
 
 
 def run(*arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> Result:
@@ -61,11 +62,9 @@ def long_model(tmp_path: Path) -> str:
     return str(tmp_path / "long")
 
 
-def test_every_knob_and_every_variable_of_the_guide() -> None:
+def test_every_knob() -> None:
     """In the order of the tables."""
-    knobs = [*KNOBS, *OPTIONS]
-    names = [*(knob.name for knob in knobs), *(variable.environment for variable in DEVICE_VARIABLES)]
-    assert list(entries(run("--json"))) == names
+    assert list(entries(run("--json"))) == [knob.name for knob in (*KNOBS, *OPTIONS)]
 
 
 def test_sources() -> None:
@@ -88,7 +87,9 @@ def test_command_of_the_guide(long_model: str) -> None:
     assert shown["max_batch_prefill_tokens"]["value"] == 16384
     assert (shown["ignore_eos"]["value"], shown["ignore_eos"]["effective"]) == (True, True)
     assert (shown["batch_bucket_size"]["value"], shown["batch_bucket_size"]["effective"]) == (1, False)
-    assert {line.split()[1] for line in result.stderr.splitlines()} == DEVICE & GUIDE_VARIABLES.keys()
+    assert shown["limit_hpu_graph"]["value"] is True
+    assert {shown[name]["reason"] for name in DEVICE} == {"backend cpu_reference has no such option"}
+    assert result.stderr == ""
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -109,6 +110,15 @@ def test_backend_that_was_found() -> None:
         assert (entry["value"], entry["source"], entry["effective"]) == (value, source, True)
 
 
+def test_deterministic() -> None:
+    """What it turns off has no effect, with the reason."""
+    arguments = ["--json", "--model-id", "demo", "--backend", "cpu", "--deterministic", "--prefill-chunk", "64"]
+    shown = entries(run(*arguments))
+    for name in ("prefix_reuse", "prefill_chunk"):
+        told = "with --deterministic every prompt is computed whole, from its start, and alone"
+        assert (shown[name]["effective"], shown[name]["reason"]) == (False, told)
+
+
 def test_without_a_model() -> None:
     """What follows from it is left open; the rest is shown."""
     shown = entries(run("--json"))
@@ -119,7 +129,7 @@ def test_what_has_no_effect() -> None:
     """With the reason."""
     shown = entries(run("--json", "--model-id", "demo", "--backend", "abacus"))
     ineffective = {name for name, entry in shown.items() if not entry["effective"]}
-    assert ineffective == {"revision", "huggingface_hub_cache", "backend", "otlp_service_name", *DEVICE}
+    assert ineffective == {"revision", "huggingface_hub_cache", "backend", "otlp_service_name", "shadow_rate"}
     assert all(shown[name]["reason"] for name in ineffective)
 
 
@@ -136,7 +146,7 @@ def test_table() -> None:
     """A heading, and one line each."""
     heading, *lines = run("--model-id", "demo", environment={"PORT": "80"}).stdout.splitlines()
     assert heading.split() == ["NAME", "VALUE", "SOURCE", "EFFECTIVE", "MEANING"]
-    assert len(lines) == len([*KNOBS, *OPTIONS, *DEVICE_VARIABLES])
+    assert len(lines) == len([*KNOBS, *OPTIONS])
     (port,) = [line for line in lines if line.startswith("port ")]
     assert port.split()[:5] == ["port", "80", "environment", "PORT", "yes"]
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from runtime.cli import main
 from runtime.cli.options import knob_options
 from runtime.config import KNOBS, Knob, Reader
-from runtime_torch import OPTIONS
+from support.options import OPTIONS
 
 KINDS = {int: "INTEGER", float: "FLOAT", str: "TEXT"}
 

@@ -159,6 +159,16 @@ def test_exponential() -> None:
     assert sizes(told, "prefill", "length") == [128, 256, 384, 512, 640, 896, 1152, 1536, 1920, 2047]
 
 
+def test_deterministic() -> None:
+    """One shape for all decode steps, and prompts alone; none of them continues."""
+    told = planned("--model-id", "demo", "--bucket-strategy", "exponential", "--deterministic")
+    assert sizes(told, "decode", "rows") == [8]
+    assert sizes(told, "decode", "context") == [2048]
+    assert sizes(told, "prefill", "rows") == [1]
+    assert sizes(told, "prefill", "cached") == [0]
+    assert sizes(told, "prefill", "length") == [128, 256, 384, 512, 640, 896, 1152, 1536, 1920, 2047]
+
+
 @pytest.mark.proves("--bucket-file")
 def test_file(tmp_path: Path) -> None:
     """The lists it holds; a wrong one is one line."""

@@ -41,15 +41,15 @@ def lines(*arguments: str, **environment: str) -> list[str]:
 
 def test_warnings_come_first() -> None:
     """One for each flag and variable given in vain."""
-    first, second, last = lines("--usage-stats", "on", ENABLE_HPU_GRAPH="true")
+    first, second, last = lines("--usage-stats", "on", LOG_LEVEL="debug")
     assert first == "WARNING serve: --usage-stats has no effect: no usage is reported to anybody"
-    assert second.startswith("WARNING serve: ENABLE_HPU_GRAPH has no effect: ")
+    assert second.startswith("WARNING serve: LOG_LEVEL has no effect: ")
     assert last == "INFO serve: model demo"
 
 
 def test_a_supervised_process_leaves_warnings_to_its_parent() -> None:
     """They would come twice."""
-    assert lines("--supervised", ENABLE_HPU_GRAPH="true") == ["INFO serve: model demo"]
+    assert lines("--supervised", LOG_LEVEL="debug") == ["INFO serve: model demo"]
 
 
 def test_logs_can_be_json() -> None:
@@ -59,8 +59,6 @@ def test_logs_can_be_json() -> None:
 
 
 def test_wrong_values_are_one_line() -> None:
-    """Whether they contradict each other or only themselves."""
+    """As when they contradict each other."""
     told = "runtime serve: --max-input-tokens 9 must be below --max-total-tokens 9"
     assert lines("--max-input-tokens", "9", "--max-total-tokens", "9") == [told]
-    told = "runtime serve: the environment variable ENABLE_HPU_GRAPH is 'maybe'; set it to true or false"
-    assert lines(ENABLE_HPU_GRAPH="maybe") == [told]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -55,3 +56,23 @@ def test_a_shape_without_a_digit_has_no_stencil_for_one() -> None:
     """Asking for it is a mistake of the caller."""
     with pytest.raises(ValueError, match="no digit"):
         digit_stencil(Shape("star", "red", "large", 60, 50, 50, 0, (214, 40, 40)))
+
+
+def test_an_outline_leaves_its_inside_and_an_edge_goes_around_its_fill() -> None:
+    """A square of 60: colours in its middle and on its left side, which is 0.44 of the diameter from the middle."""
+
+    def pixels(shape: Shape) -> tuple[object, object]:
+        image = draw(Scene(100, 100, (shape,), "white", (255, 255, 255), noise=0, noise_seed=0))
+        return image.getpixel((50, 50)), image.getpixel((50 - 26, 50))
+
+    square = Shape("square", "red", "large", diameter=60, x=50, y=50, rotation=0, rgb=(255, 0, 0))
+    assert pixels(square) == ((255, 0, 0), (255, 0, 0))
+    assert pixels(replace(square, stroke=0.1)) == ((255, 255, 255), (255, 0, 0))
+    assert pixels(replace(square, edge=(0, 0, 0))) == ((255, 0, 0), (0, 0, 0))
+
+
+@pytest.mark.parametrize("typeface", ["pixel", "sans", "bold"])
+def test_a_digit_has_the_height_it_is_given(typeface: str) -> None:
+    """Whatever the typeface."""
+    shape = Shape("circle", "red", "large", 60, 50, 50, 0, (255, 0, 0), digit=8, digit_height=20, typeface=typeface)
+    assert digit_stencil(shape).mask.height == 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from runtime.backend import CONTRACT_VERSION
 from runtime.errors import NotReady
 from runtime.runtime import Health, Readiness
 from support.asgi import client
@@ -78,7 +79,7 @@ async def test_info() -> None:
         "docker_label": None,
         "backend": "arithmetic",
         "backend_version": "1.0",
-        "contract": "1.0",
+        "contract": CONTRACT_VERSION,
         "details": {},
     }
 

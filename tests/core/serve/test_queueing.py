@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from runtime.backend import Limits, ModelSpec
 from runtime.local import LocalRuntime
-from runtime.prompt.builder import Prompt, PromptBuilder
+from runtime.prompt.builder import Draft, PromptBuilder
 from runtime.runtime import GenerateRequest
 from runtime.serve.assembly import build_runtime, model_of
 from support import arithmetic
@@ -109,13 +109,13 @@ async def test_max_concurrent_requests(serve: Serve) -> None:
 async def test_validation_workers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three prompts are prepared at once: each waits for the two others. By default two are."""
     together = threading.Barrier(3)
-    build = PromptBuilder.build
+    draft = PromptBuilder.draft
 
-    def wait_and_build(builder: PromptBuilder, request: GenerateRequest) -> Prompt:
+    def wait_and_draft(builder: PromptBuilder, request: GenerateRequest) -> Draft:
         together.wait(30)
-        return build(builder, request)
+        return draft(builder, request)
 
-    monkeypatch.setattr(PromptBuilder, "build", wait_and_build)
+    monkeypatch.setattr(PromptBuilder, "draft", wait_and_draft)
     async with serve("--validation-workers", "3") as (runtime, _backend):
         prompts = await asyncio.gather(*(runtime.tokenize(tokens_request([1, 500 + n])) for n in range(3)))
     assert [[token.id for token in prompt.tokens] for prompt in prompts] == [[1, 500], [1, 501], [1, 502]]

@@ -8,13 +8,13 @@ import pytest
 import torch
 import transformers
 from architecture import normalised
-from encoding import Encoder
-from evaluate import Evaluation, blurred_detail, grey_base, grey_detail
-from examples import Example, known_examples, text_examples
-from forward import picture_features
+from encoding import CHAT, RAW, Encoder, Form
+from evaluate import Evaluation
+from examples import picture_examples
+from mistakes import MISTAKES, blurred_detail, features_of, grey_base, grey_detail
 from packaging.version import Version
 from runtime.demo import MODEL
-from runtime.demo.drawing import draw
+from runtime.demo.questions import Question
 from tiles import tiles_of
 from transformers import AutoTokenizer, LlavaNextForConditionalGeneration
 
@@ -23,28 +23,21 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-RELIABLE = ("caption", "count", "shape", "background", "number")
-"""Kinds whose answers are no coin toss, so that bfloat16 and float32 agree on them."""
-
-
 @torch.no_grad()
-def test_packed_scores_equal_generate() -> None:
-    """Five known pictures, the questions of the reliable kinds, answer by answer."""
+@pytest.mark.parametrize("form", [CHAT, RAW], ids=["chat", "raw"])
+def test_packed_scores_equal_generate(form: Form) -> None:
+    """Three pictures of each source, all their questions, answer by answer in float32."""
     evaluation = Evaluation(MODEL)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    encoder = Encoder(tokenizer)
+    encoder = Encoder(AutoTokenizer.from_pretrained(MODEL))
     model = LlavaNextForConditionalGeneration.from_pretrained(MODEL, dtype=torch.float32)
-    for example in known_examples(5):
-        tiles = tiles_of(draw(example.scene))
+    for example in itertools.chain(picture_examples("drawn", 3, 99), picture_examples("svg", 3, 99)):
+        tiles = tiles_of(example.image)
         size = (example.scene.height, example.scene.width)
-        tokens = len(picture_features(model, [tiles], [size]).packed[0])
-        for question in example.questions:
-            if question.kind not in RELIABLE:
-                continue
-            segment = encoder.first_turn(question, picture=True)
+        image = [model.config.image_token_id] * len(features_of()(model, [example.image])[0])
+        for question, right in zip(example.questions, evaluation.right([example], form)[0], strict=True):
+            segment = encoder.first_turn(question, form)
             answer = segment.is_answer.index(True)
-            image = [model.config.image_token_id] * tokens
-            prompt = torch.tensor([[*encoder.picture_prefix, *image, *segment.ids[:answer]]])
+            prompt = torch.tensor([[*encoder.prefix(form), *image, *segment.ids[:answer]]])
             said = model.generate(
                 input_ids=prompt,
                 attention_mask=torch.ones_like(prompt),
@@ -53,19 +46,19 @@ def test_packed_scores_equal_generate() -> None:
                 do_sample=False,
                 max_new_tokens=64,
             )[0, prompt.shape[1] :]
-            right = tuple(said.tolist()) == segment.ids[answer:]
-            tally = evaluation.of_pictures([Example(example.scene, (question,))])
-            assert tally.cell().startswith("1.000" if right else "0.000"), question
+            assert right == (tuple(said.tolist()) == segment.ids[answer:]), question
 
 
 def test_text_is_scored_without_a_picture() -> None:
-    """The model has its small talk by heart."""
-    assert Evaluation(MODEL).of_text(itertools.islice(text_examples(16), 16)).cell() == "1.000 (16 of 16)"
+    """A greeting that the model has by heart, and one that it would never give."""
+    right = Question("chat", "Goodbye.", "Goodbye! Come back with more pictures.")
+    wrong = Question("chat", "Goodbye.", "Goodbye.")
+    assert Evaluation(MODEL).of_text([right, wrong]).cell() == "0.500 (1 of 2)"
 
 
 def test_views_change_only_the_tiles_they_name() -> None:
     """Tile 0 is the base."""
-    image = draw(next(known_examples(1)).scene)
+    image = next(picture_examples("drawn", 1, 1)).image
     whole, blurred, no_detail, no_base = (v(image) for v in (tiles_of, blurred_detail, grey_detail, grey_base))
     assert (blurred[0] == whole[0]).all()
     assert (blurred[1:] != whole[1:]).any()
@@ -73,3 +66,20 @@ def test_views_change_only_the_tiles_they_name() -> None:
     assert (no_detail[1:] == 128).all()
     assert (no_base[0] == 128).all()
     assert (no_base[1:] == whole[1:]).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mistake", ["last layer", "class token kept", "no newline", "not unpadded"])
+def test_a_mistake_changes_the_features_and_nothing_else(mistake: str) -> None:
+    """Without newlines there are fewer tokens, with padding more, else as many."""
+    model = LlavaNextForConditionalGeneration.from_pretrained(MODEL, dtype=torch.float32)
+    images = [example.image for example in picture_examples("svg", 4, 7)]
+    for right, wrong in zip(features_of()(model, images), MISTAKES[mistake](model, images), strict=True):
+        assert wrong.shape[1] == right.shape[1]
+        if mistake == "no newline":
+            assert len(wrong) < len(right)
+        elif mistake == "not unpadded":
+            assert len(wrong) >= len(right)
+        else:
+            assert len(wrong) == len(right)
+            assert not torch.equal(wrong, right)

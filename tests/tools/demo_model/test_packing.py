@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -10,13 +9,15 @@ import torch
 import torch.nn.functional as F
 import transformers
 from architecture import new_model, normalised
-from encoding import Encoder
+from encoding import CHAT, RAW, Encoder, Segment
 from forward import picture_features
 from losses import answer_loss
 from packaging.version import Version
+from packing import whole_answers
 from questions import questions_about
 from runtime.demo import MODEL
 from runtime.demo.drawing import draw
+from runtime.demo.questions import Question
 from runtime.demo.scene import sample_scene
 from tiles import tiles_of
 from transformers import AutoTokenizer
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @torch.no_grad()
 def test_packed_losses_equal_the_stock_forward() -> None:
-    """Two pictures of different size, five questions each, the second time as chained conversations."""
+    """Two pictures of different size, five questions each; one row as conversations, one without a template."""
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     model, encoder, rng = new_model(tokenizer).eval(), Encoder(tokenizer), Random(3)
@@ -37,15 +38,17 @@ def test_packed_losses_equal_the_stock_forward() -> None:
     tiles = [tiles_of(draw(scene)) for scene in scenes]
     sizes = [(scene.height, scene.width) for scene in scenes]
     features = picture_features(model, tiles, sizes)
-    start = model.model.language_model.embed_tokens(torch.tensor(encoder.picture_prefix))
-    rows = [encoder.segments(questions, picture=True, chained=row == 1) for row, questions in enumerate(asked)]
-    packed = answer_loss(model, encoder, [torch.cat([start, picture]) for picture in features.packed], rows)
+    starts = [encoder.prefix(form) for form in (CHAT, RAW)]
+    embedded = [model.model.language_model.embed_tokens(torch.tensor(start)) for start in starts]
+    rows = [encoder.conversations(asked[0], CHAT), [encoder.first_turn(question, RAW) for question in asked[1]]]
+    prefixes = [torch.cat([start, picture]) for start, picture in zip(embedded, features.packed, strict=True)]
+    packed = answer_loss(model, encoder, prefixes, rows)
 
     alone = []
     for row, segments in enumerate(rows):
         picture = [model.config.image_token_id] * len(features.packed[row])
         for segment in segments:
-            ids = torch.tensor([*encoder.picture_prefix, *picture, *segment.ids])
+            ids = torch.tensor([*starts[row], *picture, *segment.ids])
             logits = model(
                 input_ids=ids[None],
                 pixel_values=normalised(tiles[row])[None],
@@ -59,12 +62,32 @@ def test_packed_losses_equal_the_stock_forward() -> None:
 
 def test_segments_are_cut_where_the_tokenizer_cuts_the_whole_prompt() -> None:
     """A conversation of two turns, encoded in pieces and at once."""
-    tokenizer = AutoTokenizer.from_pretrained(Path(MODEL))
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
     encoder, rng = Encoder(tokenizer), Random(8)
     first, second = questions_about(sample_scene(rng), rng)[:2]
-    segment = encoder.conversation([first, second], picture=True)
+    segment = encoder.conversation([first, second], CHAT)
     whole = f"[INST] <image>\n{first.text} [/INST] {first.answer}</s>[INST] {second.text} [/INST] {second.answer}</s>"
     image = tokenizer.convert_tokens_to_ids("<image>")
-    assert [*encoder.picture_prefix, image, *segment.ids] == tokenizer(whole).input_ids
+    assert [*encoder.prefix(CHAT), image, *segment.ids] == tokenizer(whole).input_ids
     said = [token for token, counted in zip(segment.ids, segment.is_answer, strict=True) if counted]
     assert tokenizer.decode(said) == f"{first.answer}</s> {second.answer}</s>"
+
+
+def test_the_raw_form_is_picture_question_and_an_empty_line() -> None:
+    """As the guide sends it; the answer is the same tokens as in the chat form."""
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    encoder = Encoder(tokenizer)
+    question = Question("count", "How many shapes are there?", "There is one shape.")
+    segment = encoder.first_turn(question, RAW)
+    whole = tokenizer(f"<image>{question.text}\n\n {question.answer}</s>").input_ids
+    assert [*encoder.prefix(RAW), tokenizer.convert_tokens_to_ids("<image>"), *segment.ids] == whole
+    said = [token for token, counted in zip(segment.ids, segment.is_answer, strict=True) if counted]
+    in_chat = encoder.first_turn(question, CHAT)
+    assert said == [token for token, counted in zip(in_chat.ids, in_chat.is_answer, strict=True) if counted]
+
+
+def test_an_answer_is_whole_when_all_its_tokens_are_right() -> None:
+    """Two segments of three ids in a row of seven; what the last id of a segment says does not count."""
+    segment = Segment((5, 6, 7), (False, True, True))
+    right = torch.tensor([[True, True, False, True, False, True]])
+    assert whole_answers(right, [[segment, segment]]) == [[True, False]]
