@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 from encoding import CHAT, TALK, Encoder, Form, Segment
-from examples import SOURCES, Example, picture_examples, text_examples
+from evaluation_set import SOURCES, Example, picture_examples, text_examples
 from forward import decode
 from mistakes import MISTAKES, Features, features_of
 from packing import pack, stack_prefixes, whole_answers

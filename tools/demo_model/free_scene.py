@@ -1,6 +1,6 @@
 """Pictures as people draw them: shapes of any size anywhere, filled or as outlines, in colours that CSS names.
 
-Half of the training pictures come from here, the others from the grids of `runtime.demo.scene`.
+Three of four training pictures come from here, the others from the grids of `runtime.demo.scene`.
 """
 
 from __future__ import annotations

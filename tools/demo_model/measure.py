@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 import httpx
-from examples import SOURCES, Example, picture_examples, text_examples
+from evaluation_set import SOURCES, Example, picture_examples, text_examples
 from PIL import Image
 from runtime.demo.questions import Question
 from tally import Tally, markdown_table

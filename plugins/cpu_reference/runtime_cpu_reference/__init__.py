@@ -31,7 +31,7 @@ def runtime_backends() -> list[BackendSpec]:
         BackendSpec(
             name="cpu_reference",
             summary=summary,
-            contract="~=1.0",
+            contract="~=1.1",
             probe=probe,
             load=load,
             options=OPTIONS,

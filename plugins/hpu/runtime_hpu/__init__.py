@@ -15,7 +15,7 @@ def runtime_backends() -> list[BackendSpec]:
         BackendSpec(
             name="hpu",
             summary="Intel Gaudi: recorded or compiled graphs and the vendor's fused kernels",
-            contract="~=1.0",
+            contract="~=1.1",
             probe=availability,
             load=load,
             options=OPTIONS,

@@ -33,7 +33,7 @@ def runtime_backends() -> list[BackendSpec]:
         BackendSpec(
             name="hpu_optimum",
             summary="optimum-habana's own LLaVA-NeXT on Gaudi, for comparison",
-            contract="~=1.0",
+            contract="~=1.1",
             probe=probe,
             load=load,
             options=OPTIONS,

@@ -37,7 +37,7 @@ def runtime_backends() -> list[BackendSpec]:
         BackendSpec(
             name="cpu",
             summary="fast serving on the CPU, in bf16 where the processor can",
-            contract="~=1.0",
+            contract="~=1.1",
             probe=probe,
             load=load,
             options=OPTIONS,

@@ -26,8 +26,8 @@ def test_table() -> None:
     assert arithmetic.split(maxsplit=5) == [
         "arithmetic", "arithmetic", "1.0", "~=1.0", "yes", "sums in place of a model, for tests"
     ]  # fmt: skip
-    assert cpu.split()[:5] == ["cpu", "vlm-runtime", __version__, "~=1.0", "yes"]
-    assert reference.split()[:5] == ["cpu_reference", "vlm-runtime", __version__, "~=1.0", "yes"]
+    assert cpu.split()[:5] == ["cpu", "vlm-runtime", __version__, "~=1.1", "yes"]
+    assert reference.split()[:5] == ["cpu_reference", "vlm-runtime", __version__, "~=1.1", "yes"]
     for column in ("NAME", "VERSION", "CONTRACT", "AVAILABLE"):
         place = heading.index(column)
         assert all(line[place - 1 : place] in ("", " ") and line[place] != " " for line in (arithmetic, cpu, reference))

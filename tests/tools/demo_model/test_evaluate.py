@@ -10,7 +10,7 @@ import transformers
 from architecture import normalised
 from encoding import CHAT, RAW, Encoder, Form
 from evaluate import Evaluation
-from examples import picture_examples
+from evaluation_set import picture_examples
 from mistakes import MISTAKES, blurred_detail, features_of, grey_base, grey_detail
 from packaging.version import Version
 from runtime.demo import MODEL

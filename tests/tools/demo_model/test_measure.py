@@ -11,7 +11,7 @@ from collections.abc import Callable
 import httpx
 import measure
 import pytest
-from examples import picture_examples, text_examples
+from evaluation_set import picture_examples, text_examples
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 from measure import MeasurementFailed, picture_requests, text_requests
