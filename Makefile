@@ -51,8 +51,8 @@ virtual-hpu: setup  ## Serve the bundled model on an emulated Gaudi until Ctrl-C
 		--max-total-tokens 1024 --max-batch-size 2 --pad-sequence-to-multiple-of 512 --no-prefix-reuse \
 		--hostname 127.0.0.1 --port $(PORT)
 
-test: setup  ## Run the tests.
-	$(BIN)/python -m pytest
+test: setup  ## Run the tests, two files at a time.
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
 	$(VENV4)/bin/python -m pytest tests/core/prompt tests/core/model \

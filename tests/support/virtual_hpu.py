@@ -34,7 +34,11 @@ TRACING: Final = "ignore:<class 'torch.autograd.function.Function'> should not b
 SECONDS: Final = 280
 
 _FOLDER: Final = processes.ROOT / "tests" / "virtual_hpu"
-_VENDOR_VARIABLES: Final = ("PT_", "HABANA_", "HLS_", "VIRTUAL_HPU_", "EXPERIMENTAL_WEIGHT_SHARING")
+_DROPPED: Final = (
+    *("PT_", "HABANA_", "HLS_", "VIRTUAL_HPU_", "EXPERIMENTAL_WEIGHT_SHARING"),
+    "TORCH_DEVICE_BACKEND_AUTOLOAD",  # which a command of ours may have set in the process of the tests
+)
+"""What variables of the vendor's, and of its loading, begin with."""
 
 
 def environment(
@@ -50,7 +54,7 @@ def environment(
     inherited = processes.environment(*folders)
     chosen = {} if mode is None else {"PT_HPU_LAZY_MODE": "1" if mode == "lazy" else "0"}
     return {
-        **{name: value for name, value in inherited.items() if not name.startswith(_VENDOR_VARIABLES)},
+        **{name: value for name, value in inherited.items() if not name.startswith(_DROPPED)},
         "VIRTUAL_HPU_RELEASE": release,
         "VIRTUAL_HPU_MEMORY": str(memory),
         **chosen,
