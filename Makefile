@@ -55,8 +55,8 @@ test: setup  ## Run the tests, two files at a time.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
-	$(VENV4)/bin/python -m pytest tests/core/prompt tests/core/model \
-		tests/plugins tests/end_to_end/test_demo_model.py tests/clients/test_text_generation.py
+	$(VENV4)/bin/python -m pytest -n 2 --dist loadfile tests/core/prompt tests/core/model tests/plugins/cpu_reference \
+		tests/plugins/torch tests/core/verify tests/end_to_end/test_demo_model.py tests/clients/test_text_generation.py
 
 test-optimum: $(VENV_OPTIMUM)/.done  ## Run the tests of hpu_optimum with optimum-habana.
 	PATH="$(CURDIR)/$(VENV_OPTIMUM)/bin:$$PATH" $(VENV_OPTIMUM)/bin/python -m pytest tests/plugins/hpu_optimum
