@@ -40,7 +40,7 @@ from runtime.errors import DeviceLost
 
 EOS = 2
 FIRST, SPAN = 400, 300
-FAILS, FAILS_LATER, NOT_A_NUMBER, LOST = 390, 391, 392, 389
+FAILS, FAILS_LATER, NOT_A_NUMBER, LOST = 390, 391, 392, 799
 
 
 def next_token(state: int) -> int:

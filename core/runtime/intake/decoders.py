@@ -67,6 +67,7 @@ class Decoders:
         aside = False
         try:
             job = asyncio.get_running_loop().run_in_executor(self._threads, self._cut, load, index)
+            job.add_done_callback(_heard)
             await asyncio.wait({job}, timeout=self._times.patience)
             aside = not job.done() and self._spares > 0
             if aside:
@@ -129,6 +130,12 @@ class Decoders:
             if not self._closed:
                 with suppress(RuntimeServiceError):  # the next picture tries again, and tells
                     self._idle.append(DecoderProcess(self._task))
+
+
+def _heard(job: asyncio.Future[CutPicture]) -> None:
+    """Take note of an error that nobody waits for any more, because another picture of the request was refused."""
+    if not job.cancelled():
+        job.exception()
 
 
 def _lost(index: int, reason: str) -> ImageRefused:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -144,3 +145,16 @@ async def test_other_schemes(decoders: Decoders) -> None:
         with pytest.raises(error):
             await PictureIntake(fetcher, decoders, LIMITS).take([ImageUrlPart(server.url("/50"))])
         fetcher.close()
+
+
+async def test_refusals_that_nobody_waits_for_are_no_errors(decoders: Decoders) -> None:
+    """Of several bad pictures the first is told; the loop has nothing to complain of."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
+    async with taking(pictures, decoders) as (intake, _):
+        for _ in range(20):
+            with pytest.raises(ImageRefused):
+                await intake.take([ImageUrlPart("no scheme")] * AT_ONCE)
+    await asyncio.get_running_loop().run_in_executor(decoders._threads, gc.collect)
+    await asyncio.sleep(0)
+    assert complaints == []
