@@ -179,6 +179,22 @@ def _probe(spec: BackendSpec) -> Availability:
         return Availability(False, f"its probe failed: {told(error)}")
 
 
+def loaded(found: FoundBackend, model: ModelSpec, limits: Limits, wrappers: Iterable[object] = ()) -> Hooks:
+    """Load a backend; raises BackendRefused, worded for the operator. Call on the device thread."""
+    assert found.spec is not None
+    try:
+        backend = found.spec.load(model, limits)
+    except BackendRefused as refusal:
+        raise BackendRefused(f"backend {found.name} could not load the model: {refusal.message}") from refusal
+    except (Exception, SystemExit) as error:
+        log.debug("backend %s failed to load", found.name, exc_info=True)
+        raise BackendRefused(f"backend {found.name} could not load the model: {told(error)}") from error
+    try:
+        return Hooks(found.name, backend, model, limits, wrappers)
+    except BackendError as error:
+        raise BackendRefused(error.message) from error
+
+
 class Hooks:
     """One loaded backend and its wrappers, as typed methods that check every answer.
 

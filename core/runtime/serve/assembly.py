@@ -13,7 +13,7 @@ from runtime.backend import CONTRACT_VERSION, Limits, ModelSpec
 from runtime.budgets import Budgets
 from runtime.compatibility import FOREIGN_FLAGS
 from runtime.config import Settings, check_order
-from runtime.errors import BackendError, BackendRefused, StartupError
+from runtime.errors import StartupError
 from runtime.intake.decoders import Decoders
 from runtime.intake.fetch import Fetcher
 from runtime.intake.limits import IntakeLimits
@@ -22,7 +22,7 @@ from runtime.intake.policy import UrlPolicy
 from runtime.knobs import SHAPES, Value, flag_of
 from runtime.local import LocalRuntime, metrics_of
 from runtime.model import FoundModel, find_model, read_model
-from runtime.plugins import FoundBackend, Hooks, backend_named, told
+from runtime.plugins import FoundBackend, Hooks, backend_named, loaded
 from runtime.preparation import Planner
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
@@ -185,21 +185,7 @@ def _planner(settings: Settings, backend: FoundBackend, model: ModelSpec) -> Pla
 def _loader(
     backend: FoundBackend, wrappers: Sequence[FoundWrapper], model: ModelSpec, limits: Limits
 ) -> Callable[[], Hooks]:
-    def load() -> Hooks:
-        assert backend.spec is not None
-        try:
-            loaded = backend.spec.load(model, limits)
-        except BackendRefused as refusal:  # worded for the operator
-            raise BackendRefused(f"backend {backend.name} could not load the model: {refusal.message}") from refusal
-        except (Exception, SystemExit) as error:
-            log.debug("backend %s failed to load", backend.name, exc_info=True)
-            raise BackendRefused(f"backend {backend.name} could not load the model: {told(error)}") from error
-        try:
-            return Hooks(backend.name, loaded, model, limits, [each.around(model, limits) for each in wrappers])
-        except BackendError as error:
-            raise BackendRefused(error.message) from error
-
-    return load
+    return lambda: loaded(backend, model, limits, (each.around(model, limits) for each in wrappers))
 
 
 def _info(settings: Settings, found: FoundModel, backend: FoundBackend, limits: Limits, budgets: Budgets) -> Info:

@@ -7,8 +7,8 @@ import signal
 from multiprocessing.connection import Connection
 from typing import Final
 
-from runtime.errors import BackendError, BackendRefused, RuntimeServiceError, StartupError, error_named
-from runtime.plugins import Hooks, backend_named, told
+from runtime.errors import RuntimeServiceError, StartupError, error_named
+from runtime.plugins import Hooks, backend_named, loaded
 from runtime.verify.run import Outcome, Task, Tell, perform
 
 END_SECONDS: Final = 30.0
@@ -61,16 +61,7 @@ def _serve(task: Task, connection: Connection) -> None:
 
 def load(task: Task) -> Hooks:
     """Load the backend of a task; raises BackendRefused."""
-    found = backend_named(task.backend)
-    assert found.spec is not None
-    try:
-        return Hooks(found.name, found.spec.load(task.model, task.limits), task.model, task.limits)
-    except BackendRefused as refusal:
-        raise BackendRefused(f"backend {found.name} could not load the model: {refusal.message}") from refusal
-    except BackendError as error:
-        raise BackendRefused(error.message) from error
-    except (Exception, SystemExit) as error:
-        raise BackendRefused(f"backend {found.name} could not load the model: {told(error)}") from error
+    return loaded(backend_named(task.backend), task.model, task.limits)
 
 
 def _ended(task: Task, code: int | None) -> str:
