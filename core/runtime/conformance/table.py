@@ -10,6 +10,8 @@ from rich.table import Table
 
 from runtime.conformance.report import Outcome, Report, Result
 
+WIDTH: Final = 120
+"""Columns where nobody says how wide the output is: a file, or a log of CI."""
 STYLES: Final = {
     Result.PASSED: "green",
     Result.FAILED: "bold red",
@@ -21,7 +23,9 @@ STYLES: Final = {
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the table, what each failed check means, and the verdict."""
-    console = console or Console()
+    if console is None:
+        console = Console()
+        console = console if console.is_terminal else Console(width=WIDTH)
     table = Table(box=None, pad_edge=False)
     for heading in ("CHECK", "RESULT", "SEEN"):
         table.add_column(heading, no_wrap=heading != "SEEN")

@@ -29,7 +29,8 @@ WAIVERS = [
 @pytest.fixture(autouse=True)
 def _broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backend with two mistakes."""
-    monkeypatch.syspath_prepend(install_plugin(tmp_path, "broken", "broken_plugin", BROKEN))
+    monkeypatch.setenv("COLUMNS", "20")  # which must not cut a table that goes to no terminal
+    monkeypatch.syspath_prepend(install_plugin(tmp_path, "broken", "broken_by_two_mistakes", BROKEN))
 
 
 def test_backend_that_conforms(tmp_path: Path) -> None:
@@ -51,8 +52,9 @@ def test_backend_with_mistakes() -> None:
     """Ends with 1, and tells of each what it proves and what usually breaks it."""
     result = CliRunner().invoke(main, ["conformance", "--backend", "broken", *WAIVERS])
     assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit), result.exception
     lines = result.output.splitlines()
-    assert any(line.split()[:2] == ["stats", "failed"] for line in lines)
+    assert any(line.split()[:2] == ["stats", "failed"] for line in lines), result.output
     assert "stats hit_rate is nan" in lines
     assert (
         lines.count(
