@@ -1,0 +1,37 @@
+"""Whether the worker serves, as the gateway last saw it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runtime.errors import NotReady
+from runtime.runtime import Health, Readiness
+
+
+class Availability:
+    """The worker's health, kept by who watches it and read by all others without waiting; lives on one event loop."""
+
+    def __init__(self) -> None:
+        self.health = Health(Readiness.LOADING, "the worker is starting")
+        self._changed = asyncio.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are taken."""
+        return self.health.readiness is Readiness.READY
+
+    def tell(self, health: Health) -> None:
+        """Set what was seen; wakes all who wait."""
+        self.health = health
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def check_ready(self) -> None:
+        """Raise NotReady with the reason when new requests are not taken."""
+        if not self.is_ready:
+            raise NotReady(f"the model is not served now: {self.health.message}")
+
+    async def ready(self) -> None:
+        """Wait until requests are taken."""
+        while not self.is_ready:
+            await self._changed.wait()
