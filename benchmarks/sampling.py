@@ -43,6 +43,7 @@ class BenchmarkRow:
     prompt: list[int]
     top_n: int = 0
     matcher: Matcher | None = None
+    known: int | None = None
     generated: list[int] = field(default_factory=list)
 
 

@@ -21,10 +21,11 @@ class Availability:
         return self.health.readiness is Readiness.READY
 
     def tell(self, health: Health) -> None:
-        """Set what was seen; wakes all who wait."""
-        self.health = health
-        self._changed.set()
-        self._changed = asyncio.Event()
+        """Set what was seen; a server that stops stays so."""
+        if self.health.readiness is not Readiness.STOPPING:
+            self.health = health
+            self._changed.set()
+            self._changed = asyncio.Event()
 
     def check_ready(self) -> None:
         """Raise NotReady with the reason when new requests are not taken."""
@@ -32,6 +33,8 @@ class Availability:
             raise NotReady(f"the model is not served now: {self.health.message}")
 
     async def ready(self) -> None:
-        """Wait until requests are taken."""
+        """Wait until requests are taken; raises NotReady when they never will be."""
         while not self.is_ready:
+            if self.health.readiness is Readiness.STOPPING:
+                self.check_ready()
             await self._changed.wait()

@@ -82,6 +82,11 @@ def computed_length(row: Row, shape: PrefillShape, shapes: ShapeLookup) -> int:
     return shape.length if shapes.pads else tokens
 
 
+def computed_size(rows: Sequence[Row], shape: DecodeShape, shapes: ShapeLookup) -> DecodeShape:
+    """Return in which size a decode step is computed: a backend that takes any shape computes its active rows only."""
+    return shape if shapes.pads else DecodeShape(len(rows), max(row.position for row in rows) + 1)
+
+
 def bucket_of(length: int, pictures: Sequence[slice], longest_part: int | None, shapes: ShapeLookup) -> int:
     """Return as how many tokens a prompt is computed alone and from its start, in parts of at most `longest_part`.
 

@@ -34,4 +34,4 @@ class Mailbox:
         if not errors:
             self._arrived.clear()
         tokens = tuple(token for delta in deltas for token in delta.tokens)
-        return Delta(tokens, deltas[-1].completion, deltas[0].prefill)
+        return Delta(tokens, deltas[-1].completion, deltas[0].prefill, deltas[0].prompt_digest)

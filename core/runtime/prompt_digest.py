@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
+from collections.abc import Sequence
 
-from runtime.prefixes import Symbols
+from runtime.backend import Images
 
 
-def prompt_digest(symbols: Symbols) -> str:
-    """Return 256 bits, in hex, over what a prompt leaves in a slot; equal for equal prompts, in every process."""
-    return hashlib.sha256(repr(symbols).encode()).hexdigest()
+def prompt_digest(tokens: Sequence[int], images: Images | None) -> str:
+    """Return 256 bits, in hex, over the tokens of a prompt and the digests of its pictures, in their order."""
+    digest = hashlib.sha256(array("q", tokens).tobytes())
+    for picture in () if images is None else images.digests:
+        digest.update(picture)
+    return digest.hexdigest()

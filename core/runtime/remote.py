@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
 
 from runtime.backend import WarmupProgress
-from runtime.errors import RuntimeServiceError
 from runtime.rpc import convert
 from runtime.rpc.failure import typed
 from runtime.runtime import (
@@ -21,7 +21,7 @@ from runtime.runtime import (
     StepResult,
     Tokenization,
 )
-from runtime.telemetry.traces import failed, outgoing
+from runtime.telemetry.traces import outgoing
 from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc, messages_pb2
 
 
@@ -51,14 +51,11 @@ class RemoteRuntime:
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; closing the iterator cancels the call, which frees the row."""
         message = generation_pb2.GenerateRequest(request=convert.request_message(request))
-        call = self._generation.Generate(message, metadata=outgoing())
+        call = self._generation.Generate(message, metadata=outgoing(), timeout=_seconds_to(request.deadline))
         try:
             with _typed_errors():
                 async for response in call:
                     yield convert.delta_from(response.delta)
-        except RuntimeServiceError as error:
-            failed(error)
-            raise
         finally:
             call.cancel()
 
@@ -126,6 +123,10 @@ class RemoteRuntime:
     async def aclose(self) -> None:
         """Close the channel; running calls are cancelled."""
         await self._channel.close()
+
+
+def _seconds_to(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _named(batch_ids: Sequence[int]) -> list[messages_pb2.CachedBatch]:

@@ -13,6 +13,8 @@ from runtime.detokenize import TextStream
 from runtime.errors import RuntimeServiceError
 from runtime.parts import next_part, symbols_of
 from runtime.prefixes import Symbols
+from runtime.receipt import Receipt
+from runtime.recording import Recording, prompt_facts
 from runtime.runtime import (
     Candidate,
     Completion,
@@ -53,6 +55,11 @@ class Row:
     """Candidates to tell with each token."""
     matcher: Matcher | None = None
     """The grammar the reply must follow."""
+    replayed: tuple[int, ...] = ()
+    """Tokens of the reply that were told before its worker ended: computed again, and not told again."""
+    prompt_digest: str = ""
+    recording: Recording | None = None
+    """What its receipt will tell, when that was asked for."""
     prompt_logprobs: bool = False
     """Whether to tell the log-probabilities of the prompt with the first token."""
     arrived: float = 0.0
@@ -113,12 +120,18 @@ class Row:
         self.generated.append(token)
 
     @property
+    def known(self) -> int | None:
+        """The next token, where it was told before."""
+        taken = len(self.generated)
+        return self.replayed[taken] if taken < len(self.replayed) else None
+
+    @property
     def has_ended(self) -> bool:
         """Whether the token taken last is the last for its id or its number; only its text may yet tell otherwise."""
         return self.stop_rule.ends(self.generated[-1], len(self.generated))
 
     def tell(self, logprob: float, top: Sequence[Scored] = ()) -> Delta:
-        """Return what the token taken last adds to the reply."""
+        """Return what the token taken last adds to the reply; a delta without tokens where it was told before."""
         token = self.generated[-1]
         candidates = tuple([self._candidate(id, value) for id, value in top])
         text = self._text.push(token)
@@ -126,8 +139,11 @@ class Row:
         if not is_special:
             self._visible.append(text)
         reason = self.stop_rule.push(token, text)
-        tokens = (Token(token, text, logprob, is_special, candidates),)
-        return Delta(tokens, None if reason is None else self._completion(reason))
+        completion = None if reason is None else self._completion(reason)
+        if len(self.generated) <= len(self.replayed):
+            return Delta((), completion)
+        digest = self.prompt_digest if len(self.generated) == 1 else ""
+        return Delta((Token(token, text, logprob, is_special, candidates),), completion, prompt_digest=digest)
 
     def prefill_tokens(self, logprobs: Sequence[float]) -> tuple[PrefillToken, ...]:
         """Return the prompt with the log-probability of each token but the first, which nothing precedes."""
@@ -141,15 +157,21 @@ class Row:
         return Candidate(token, self._text.peek(token), logprob, self.vocabulary.is_special(token))
 
     def _completion(self, reason: FinishReason) -> Completion:
+        seed = self.seed if self.sampling.draws else None
         return Completion(
             text="".join(self._visible) + self._text.pending,
             finish_reason=reason,
             generated_tokens=len(self.generated),
             prompt_tokens=len(self.prompt),
-            seed=self.seed if self.sampling.draws else None,
+            seed=seed,
             timings=self.timings(time.monotonic()),
             cost=PromptCost.of(len(self.prompt), self.images, self.pictures, self.bucket, self.cached),
+            receipt=None if self.recording is None else self._receipt(self.recording, seed, reason),
         )
+
+    def _receipt(self, recording: Recording, seed: int | None, reason: FinishReason) -> Receipt:
+        prompt = prompt_facts(self.prompt_digest, self.prompt, self.images)
+        return recording.receipt(prompt, seed, self.generated, reason, len(self.replayed))
 
     def timings(self, now: float) -> Timings:
         """Return where its time went until `now`; until its prefill begins it all goes to the queue. Any thread."""

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from runtime.backend import WarmupProgress
 from runtime.cost import PromptCost
+from runtime.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,16 @@ class Grammar:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumption:
+    """A reply that began in a worker that is gone: how far it was told."""
+
+    tokens: tuple[int, ...] = ()
+    """Ids told, special ones included; they are computed again and not told again."""
+    prompt_digest: str = ""
+    """Of the prompt they follow, as the first `Delta` told it; not compared when empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """A prompt, as parts or as a conversation for the model's chat template, and what to do with it."""
 
@@ -129,6 +140,12 @@ class GenerateRequest:
     """Most probable candidates to tell with each token."""
     prompt_logprobs: bool = False
     """Whether to tell the log-probability of each token of the prompt."""
+    receipt: bool = False
+    """Whether to tell how the reply came about."""
+    resumption: Resumption | None = None
+    """Where the reply goes on, which needs the seed it began with; it waits in no line a second time."""
+    deadline: float | None = None
+    """When the caller stops to wait, on the monotonic clock of this process."""
 
 
 class FinishReason(Enum):
@@ -199,6 +216,8 @@ class Completion:
     """The seed used, None for a greedy reply."""
     timings: Timings | None = None
     cost: PromptCost = field(default_factory=PromptCost)
+    receipt: Receipt | None = None
+    """How it came about, when it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +228,8 @@ class Delta:
     completion: Completion | None = None
     prefill: tuple[PrefillToken, ...] = ()
     """The prompt, with the first token, when it was asked for."""
+    prompt_digest: str = ""
+    """Of tokens and pictures of the prompt (`runtime.prompt_digest`), with the first token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +291,10 @@ class Readiness(Enum):
     WARMING = "warming"
     """Loaded, and running every shape once before the first request; `Health.message` tells how far it is."""
     READY = "ready"
+    STOPPING = "stopping"
+    """Running replies end; new requests are refused."""
     FAILED = "failed"
+    """Loaded or not, it does not serve: it does not answer, is stuck, or its device fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +304,10 @@ class Health:
     readiness: Readiness
     message: str = ""
     """What it is doing, or why it failed."""
+    busy_seconds: float = 0.0
+    """How long the device thread has been in the same step, command or shape; 0 between two, and with nothing to do."""
+    seconds_left: float | None = None
+    """Until a warm-up is done, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 
 from runtime.backend import Placement, Prefix
-from runtime.batches import ShapeLookup, computed_length, decode_batch, decoded_together, prefill_batch
+from runtime.batches import ShapeLookup, computed_length, computed_size, decode_batch, decoded_together, prefill_batch
 from runtime.errors import BackendContractError, BackendError, InvalidRequest, RuntimeServiceError
 from runtime.plugins import Hooks
 from runtime.row import Outcome, Row
@@ -94,8 +94,10 @@ class Stepper:
         started = time.perf_counter_ns()
         output = self._hooks.prefill(batch)
         forward_ns = time.perf_counter_ns() - started
-        for row in rows:
+        for row, images in zip(rows, batch.images, strict=False):  # what follows is padding
             row.bucket += computed_length(row, batch.shape, self._shapes)
+            if row.recording is not None:
+                row.recording.prefilled(batch.shape, images)
         whole = [index for index, row in enumerate(rows) if row.is_whole]
         logits = output.logits
         if len(whole) < len(logits):
@@ -156,7 +158,11 @@ class Stepper:
 
     def _decoded(self, rows: Sequence[Row]) -> torch.Tensor:
         """Decode one batch; return the logits of its rows."""
-        logits = self._hooks.decode(decode_batch(rows, self._shapes)).logits
+        batch = decode_batch(rows, self._shapes)
+        logits = self._hooks.decode(batch).logits
+        for row in rows:
+            if row.recording is not None:
+                row.recording.decoded(computed_size(rows, batch.shape, self._shapes))
         slots = torch.tensor([row.slot for row in rows]).to(logits.device)
         return logits.index_select(0, slots)
 

@@ -20,6 +20,7 @@ class PlainRow:
     generated: list[int] = field(default_factory=list)
     top_n: int = 0
     matcher: NextMask | None = None
+    known: int | None = None
 
 
 def imagined_logits(row: PlainRow, vocabulary: int, spread: float = 2.0) -> torch.Tensor:

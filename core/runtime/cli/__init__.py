@@ -10,7 +10,9 @@ import click
 
 import runtime
 
-COMMANDS: Final = ("ask", "backends", "conformance", "demo", "env", "new-backend", "plan", "serve", "verify", "worker")
+COMMANDS: Final = (
+    "ask", "backends", "conformance", "demo", "env", "new-backend", "plan", "replay", "serve", "verify", "worker",
+)  # fmt: skip
 
 
 class _LazyGroup(click.Group):

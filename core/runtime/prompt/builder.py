@@ -85,6 +85,8 @@ class PromptBuilder:
 
     def draft(self, request: GenerateRequest) -> Draft:
         """Do what can be done, and refuse what can be refused, before any picture is fetched or decoded."""
+        if request.resumption is not None:
+            self._check_ids(request.resumption.tokens)
         parts, add_special_tokens = self._resolve(request)
         tokens = self._encode(parts, add_special_tokens)
         pictures = _pictures(parts)
@@ -172,16 +174,20 @@ class PromptBuilder:
         return tokens
 
     def _checked(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        self._check_ids(ids)
+        if self._spec.image_token_id in ids:
+            raise InvalidRequest(
+                f"token id {self._spec.image_token_id} is the placeholder of pictures and cannot be sent; send the "
+                "picture itself"
+            )
+        return ids
+
+    def _check_ids(self, ids: tuple[int, ...]) -> None:
         for id in ids:
             if not 0 <= id < self._spec.vocabulary:
                 raise InvalidRequest(
                     f"token id {id} is outside the model's vocabulary; use 0 to {self._spec.vocabulary - 1}"
                 )
-            if id == self._spec.image_token_id:
-                raise InvalidRequest(
-                    f"token id {id} is the placeholder of pictures and cannot be sent; send the picture itself"
-                )
-        return ids
 
     def _fitted(self, tokens: Sequence[int], features: Sequence[int], truncate: int | None) -> tuple[int, ...]:
         """Leave out the oldest text beyond `truncate` tokens, then check the length.

@@ -48,6 +48,12 @@ class Choices:
         for group, result in zip(groups, results, strict=True):
             self._take(group, list(islice(numbers, sum(map(len, result)))))
 
+    def take_known(self, known: Sequence[int | None]) -> None:
+        """Put the id of each row that knows it in place of the one chosen; not where the logits are unusable."""
+        for place, id in enumerate(known):
+            if id is not None and self.ids[place] != NOT_A_NUMBER:
+                self.ids[place] = id
+
     def _take(self, group: Group, numbers: Sequence[float]) -> None:
         """Deal the numbers of `_results`."""
         count = len(group.part.places)

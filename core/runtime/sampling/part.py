@@ -42,6 +42,11 @@ class SampledRow(Protocol):
     @property
     def matcher(self) -> NextMask | None: ...
 
+    @property
+    def known(self) -> int | None:
+        """The next token, where it was chosen before and is computed again."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

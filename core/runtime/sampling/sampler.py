@@ -41,6 +41,7 @@ class Sampler:
         mix = self._mix_of(rows, logits)
         scores = self._steered(logits.float(), mix)
         choices = _chosen(scores, mix)
+        choices.take_known([row.known for row in rows])
         if mix.history is not None:
             mix.history.add(choices.ids)
         return choices

@@ -145,7 +145,7 @@ class HealthRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HealthResponse(_message.Message):
-    __slots__ = ("readiness", "message")
+    __slots__ = ("readiness", "message", "busy_seconds", "seconds_left")
     class Readiness(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         READINESS_UNSPECIFIED: _ClassVar[HealthResponse.Readiness]
@@ -153,13 +153,19 @@ class HealthResponse(_message.Message):
         READINESS_READY: _ClassVar[HealthResponse.Readiness]
         READINESS_FAILED: _ClassVar[HealthResponse.Readiness]
         READINESS_WARMING: _ClassVar[HealthResponse.Readiness]
+        READINESS_STOPPING: _ClassVar[HealthResponse.Readiness]
     READINESS_UNSPECIFIED: HealthResponse.Readiness
     READINESS_LOADING: HealthResponse.Readiness
     READINESS_READY: HealthResponse.Readiness
     READINESS_FAILED: HealthResponse.Readiness
     READINESS_WARMING: HealthResponse.Readiness
+    READINESS_STOPPING: HealthResponse.Readiness
     READINESS_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
     readiness: HealthResponse.Readiness
     message: str
-    def __init__(self, readiness: _Optional[_Union[HealthResponse.Readiness, str]] = ..., message: _Optional[str] = ...) -> None: ...
+    busy_seconds: float
+    seconds_left: float
+    def __init__(self, readiness: _Optional[_Union[HealthResponse.Readiness, str]] = ..., message: _Optional[str] = ..., busy_seconds: _Optional[float] = ..., seconds_left: _Optional[float] = ...) -> None: ...

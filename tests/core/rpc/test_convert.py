@@ -30,6 +30,7 @@ from runtime.runtime import (
     Message,
     PrefillToken,
     PromptToken,
+    Resumption,
     Readiness,
     SamplingParameters,
     StoppingParameters,
@@ -80,6 +81,7 @@ requests = st.builds(
     grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(min_size=1)),
     top_n_tokens=st.integers(0, 20),
     prompt_logprobs=st.booleans(),
+    resumption=st.none() | st.builds(Resumption, st.lists(uint32, max_size=4).map(tuple), st.text("0f", max_size=4)),
 ).flatmap(
     lambda base: st.one_of(
         st.builds(lambda given: _with(base, parts=given), tuples_of_parts),
@@ -109,7 +111,11 @@ completions = st.builds(
     costs,
 )
 deltas = st.builds(
-    Delta, st.lists(tokens, max_size=3).map(tuple), st.none() | completions, st.lists(prefill_tokens).map(tuple)
+    Delta,
+    st.lists(tokens, max_size=3).map(tuple),
+    st.none() | completions,
+    st.lists(prefill_tokens).map(tuple),
+    st.text("0f", max_size=4),
 )
 
 
@@ -158,7 +164,7 @@ def test_tokenization_round_trip(tokenization: Tokenization) -> None:
     assert convert.tokenization_from(convert.tokenization_message(tokenization)) == tokenization
 
 
-@given(st.builds(Health, st.sampled_from(Readiness), st.text()))
+@given(st.builds(Health, st.sampled_from(Readiness), st.text(), seconds, st.none() | seconds))
 def test_health_round_trip(health: Health) -> None:
     """Every state."""
     assert convert.health_from(convert.health_message(health)) == health

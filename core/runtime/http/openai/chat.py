@@ -15,6 +15,7 @@ from runtime.http.openai.chat_choice import ChatChoice
 from runtime.http.openai.chat_schema import ChatBody
 from runtime.http.openai.documentation import ChatCompletion
 from runtime.http.openai.envelope import envelope, usage
+from runtime.http.receipts import receipt_field
 from runtime.http.replies import Replies, StartedReplies
 from runtime.runtime import Completion
 
@@ -48,6 +49,7 @@ async def chat(replies: Replies, body: ChatBody, request: Request) -> Response:
         **envelope("chat.completion", body.model, info, "chatcmpl"),
         "choices": [choice.whole(reply) for choice, reply in zip(choices, finished, strict=True)],
         "usage": counts,
+        **receipt_field(finished[0].completion),
     }
     headers = whole_headers(asked[:1], finished, counts["prompt_tokens"], info, replies.options)
     return JSONResponse(answer, headers=headers)
@@ -62,7 +64,8 @@ async def _frames(
         yield sse.event({**head, "choices": [choice.opening()], **usage_field})
     async for index, delta in started:
         for chunk in choices[index].chunks(delta):
-            yield sse.event({**head, "choices": [chunk], **usage_field})
+            receipt = receipt_field(delta.completion) if chunk["finish_reason"] else {}
+            yield sse.event({**head, "choices": [chunk], **usage_field, **receipt})
         if delta.completion is not None:
             completions[index] = delta.completion
     if body.include_usage:

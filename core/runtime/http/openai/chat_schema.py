@@ -126,6 +126,7 @@ class ChatBody(CompletionFields):
             ),
             grammar=grammar,
             top_n_tokens=self.top_logprobs or 0,
+            receipt=bool(self.receipt),
         )
 
     def requests(self, options: HttpOptions) -> list[GenerateRequest]:

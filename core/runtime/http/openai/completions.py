@@ -15,6 +15,7 @@ from runtime.http.openai.completions_schema import NAMES, CompletionsBody, TextC
 from runtime.http.openai.envelope import FINISH_REASONS, envelope, usage
 from runtime.http.openai.logprobs import text_logprobs
 from runtime.http.openai.text import Piece, ReplyText, before_stop
+from runtime.http.receipts import receipt_field
 from runtime.http.replies import Replies, Reply, StartedReplies
 from runtime.runtime import Completion, GenerateRequest, PrefillToken, Token, TokensPart
 
@@ -41,10 +42,14 @@ def routes(replies: Replies) -> APIRouter:
             _whole_choice(index, reply, body, echo)
             for index, (reply, echo) in enumerate(zip(finished, echoes, strict=True))
         ]
-        return JSONResponse(
-            {**envelope(kind, body.model, info, "cmpl"), "choices": choices, "usage": counts},
-            headers=whole_headers(asked, finished, counts["prompt_tokens"], info, replies.options),
-        )
+        answer = {
+            **envelope(kind, body.model, info, "cmpl"),
+            "choices": choices,
+            "usage": counts,
+            **receipt_field(finished[0].completion),
+        }
+        headers = whole_headers(asked, finished, counts["prompt_tokens"], info, replies.options)
+        return JSONResponse(answer, headers=headers)
 
     return router
 
@@ -80,7 +85,8 @@ async def _frames(
     usage_field: dict[str, Any] = {"usage": None} if body.include_usage else {}
     async for index, delta in started:
         for choice in choices[index].chunks(delta.tokens, delta.prefill, delta.completion):
-            yield sse.event({**head, "choices": [choice], **usage_field})
+            receipt = receipt_field(delta.completion) if choice["finish_reason"] else {}
+            yield sse.event({**head, "choices": [choice], **usage_field, **receipt})
         if delta.completion is not None:
             completions[index] = delta.completion
     if body.include_usage:

@@ -81,6 +81,7 @@ class CompletionsBody(CompletionFields):
             stopping=StoppingParameters(max_tokens, tuple(self.stop or ())),
             top_n_tokens=self.logprobs or 0,
             prompt_logprobs=bool(self.echo) and self.logprobs is not None,
+            receipt=bool(self.receipt),
         )
 
 
@@ -131,3 +132,4 @@ class TextCompletion(BaseModel):
     system_fingerprint: str
     choices: list[TextChoice]
     usage: Usage
+    receipt: dict[str, Any] | None = Field(default=None, description="How it came about; absent unless asked for.")

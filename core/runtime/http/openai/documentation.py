@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -72,3 +72,4 @@ class ChatCompletion(BaseModel):
     system_fingerprint: str
     choices: list[ChatChoiceBody]
     usage: Usage
+    receipt: dict[str, Any] | None = Field(default=None, description="How it came about; absent unless asked for.")

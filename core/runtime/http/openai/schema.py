@@ -60,6 +60,8 @@ class CompletionFields(BaseModel):
         default=None, description="Must be empty: not served.", json_schema_extra={"maxProperties": 0}
     )
 
+    receipt: bool | None = Field(default=None, description="Tell how the reply came about; for one reply.")
+
     def sampling(self) -> SamplingParameters:
         """Return how the next token is chosen."""
         temperature = 1.0 if self.temperature is None else self.temperature
@@ -91,6 +93,8 @@ class CompletionFields(BaseModel):
                 f"the request asks for {len(prompts) * n} replies, prompts times `n`, and at most"
                 f" {options.max_client_batch_size} are served; the operator's limit is --max-client-batch-size"
             )
+        if self.receipt and len(prompts) * n > 1:
+            raise InvalidRequest(f"`receipt` is of one reply, and {len(prompts) * n} are asked for; ask for one")
         return [_seeded(prompt, choice) for prompt in prompts for choice in range(n)]
 
 

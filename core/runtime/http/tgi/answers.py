@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runtime.cost import PromptCost
+from runtime.http.receipts import receipt_field
 from runtime.http.replies import Reply
 from runtime.runtime import Candidate, Completion, PrefillToken, Token
 
@@ -74,6 +75,7 @@ def _ending(completion: Completion) -> dict[str, Any]:
         "generated_tokens": completion.generated_tokens,
         "seed": completion.seed,
         "prompt_cost": cost_body(completion.cost),
+        **receipt_field(completion),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,6 +52,7 @@ class Ending(BaseModel):
     generated_tokens: int
     seed: int | None = Field(description="Null for a greedy reply.")
     prompt_cost: PromptCostBody
+    receipt: dict[str, Any] | None = Field(default=None, description="How it came about; absent unless asked for.")
     prefill: list[PrefillTokenBody]
     tokens: list[TokenBody]
     top_tokens: list[list[TokenBody]] = Field(default_factory=list)

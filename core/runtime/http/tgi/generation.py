@@ -58,7 +58,7 @@ async def whole(replies: Replies, body: GenerateBody, request: Request) -> tuple
     info, finished = await replies.whole([wanted] * (given.best_of or 1), request)
     best, *others = winner_first(finished)
     answer: dict[str, Any] = {"generated_text": prompt_before(body) + best.completion.text}
-    if given.details or given.decoder_input_details:
+    if given.details or given.decoder_input_details or given.receipt:
         answer["details"] = details_body(best, others)
     return answer, whole_headers([wanted], finished, best.completion.prompt_tokens, info, replies.options)
 
@@ -84,9 +84,9 @@ def prompt_before(body: GenerateBody) -> str:
 
 
 async def _frames(started: StartedReplies, body: GenerateBody) -> AsyncGenerator[bytes, None]:
-    index = 0
+    index, with_details = 0, body.parameters.details or body.parameters.receipt
     async for _, delta in started:
         for token in delta.tokens:
             index += 1
             last = delta.completion if token is delta.tokens[-1] else None
-            yield sse.event(stream_event(index, token, last, prompt_before(body), body.parameters.details))
+            yield sse.event(stream_event(index, token, last, prompt_before(body), with_details))

@@ -65,6 +65,7 @@ class GenerateParameters(BaseModel):
     grammar: Annotated[JsonGrammar | RegexGrammar, Field(discriminator="type")] | None = Field(
         default=None, description="A form the reply must have."
     )
+    receipt: bool = Field(default=False, description="Tell how the reply came about; implies `details`.")
     adapter_id: str | None = Field(default=None, description="Must be absent: adapters are not served.")
 
     def sampling(self) -> SamplingParameters:
@@ -100,6 +101,7 @@ class GenerateBody(BaseModel):
             grammar=None if given.grammar is None else given.grammar.grammar(),
             top_n_tokens=given.top_n_tokens or 0,
             prompt_logprobs=given.decoder_input_details,
+            receipt=given.receipt,
         )
 
 

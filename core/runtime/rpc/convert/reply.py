@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+from runtime.receipt import Receipt
 from runtime.rpc.convert.prompt import cost_from, cost_message
 from runtime.runtime import Candidate, Completion, Delta, FinishReason, PrefillToken, Timings, Token
 from runtime.v1 import messages_pb2
@@ -25,6 +26,7 @@ def delta_from(message: messages_pb2.Delta) -> Delta:
         tuple(map(Token, tokens.ids, tokens.texts, tokens.logprobs, tokens.is_special, tops)),
         _completion_from(message.generated_text) if message.HasField("generated_text") else None,
         tuple(map(_prefill_token_from, prefill.ids, prefill.texts, prefill.logprobs)),
+        message.prompt_digest,
     )
 
 
@@ -37,6 +39,7 @@ def delta_message(delta: Delta, request_id: int = 0) -> messages_pb2.Delta:
         tokens=_tokens_message(delta.tokens),
         generated_text=None if delta.completion is None else _completion_message(delta.completion),
         top_tokens=[_tokens_message(token.top) for token in delta.tokens] if has_tops else [],
+        prompt_digest=delta.prompt_digest,
     )
 
 
@@ -75,6 +78,7 @@ def _completion_from(message: messages_pb2.GeneratedText) -> Completion:
         seed=message.seed if message.HasField("seed") else None,
         timings=_timings_from(message.timings) if message.HasField("timings") else None,
         cost=cost_from(message.prompt_cost),
+        receipt=Receipt.of_json(message.receipt.json) if message.HasField("receipt") else None,
     )
 
 
@@ -89,6 +93,7 @@ def _timings_message(timings: Timings) -> messages_pb2.Timings:
 
 
 def _completion_message(completion: Completion) -> messages_pb2.GeneratedText:
+    receipt = completion.receipt
     return messages_pb2.GeneratedText(
         text=completion.text,
         finish_reason=FINISH_REASONS[completion.finish_reason],
@@ -97,4 +102,5 @@ def _completion_message(completion: Completion) -> messages_pb2.GeneratedText:
         seed=completion.seed,
         timings=None if completion.timings is None else _timings_message(completion.timings),
         prompt_cost=cost_message(completion.cost),
+        receipt=None if receipt is None else messages_pb2.Receipt(json=receipt.json()),
     )

@@ -15,6 +15,7 @@ from runtime.runtime import (
     ImageUrlPart,
     Message,
     Part,
+    Resumption,
     SamplingParameters,
     StoppingParameters,
     TextPart,
@@ -43,6 +44,8 @@ def request_from(message: messages_pb2.Request) -> GenerateRequest:
         grammar=_grammar_from(message.parameters),
         top_n_tokens=message.top_n_tokens,
         prompt_logprobs=message.prefill_logprobs,
+        receipt=message.receipt,
+        resumption=_resumption_from(message.resumption) if message.HasField("resumption") else None,
     )
 
 
@@ -88,8 +91,18 @@ def _request_message(request: GenerateRequest, request_id: int) -> messages_pb2.
         add_special_tokens=request.add_special_tokens,
         truncate=request.truncate,
         prefill_logprobs=request.prompt_logprobs,
+        receipt=request.receipt,
         top_n_tokens=request.top_n_tokens,
+        resumption=None if request.resumption is None else _resumption_message(request.resumption),
     )
+
+
+def _resumption_from(message: messages_pb2.Resumption) -> Resumption:
+    return Resumption(tuple(message.tokens), message.prompt_digest)
+
+
+def _resumption_message(resumption: Resumption) -> messages_pb2.Resumption:
+    return messages_pb2.Resumption(tokens=resumption.tokens, prompt_digest=resumption.prompt_digest)
 
 
 def _parts_from(chunks: Iterable[messages_pb2.InputChunk]) -> tuple[Part, ...]:

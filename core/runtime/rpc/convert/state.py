@@ -13,6 +13,7 @@ READINESS = {
     Readiness.WARMING: backend_pb2.HealthResponse.READINESS_WARMING,
     Readiness.READY: backend_pb2.HealthResponse.READINESS_READY,
     Readiness.FAILED: backend_pb2.HealthResponse.READINESS_FAILED,
+    Readiness.STOPPING: backend_pb2.HealthResponse.READINESS_STOPPING,
 }
 
 
@@ -87,12 +88,18 @@ def info_message(info: Info) -> messages_pb2.InfoResponse:
 def health_from(message: backend_pb2.HealthResponse) -> Health:
     """Read the state of a worker."""
     states = {number: state for state, number in READINESS.items()}
-    return Health(states[message.readiness], message.message)
+    left = message.seconds_left if message.HasField("seconds_left") else None
+    return Health(states[message.readiness], message.message, message.busy_seconds, left)
 
 
 def health_message(health: Health) -> backend_pb2.HealthResponse:
     """Make the message of a worker's state."""
-    return backend_pb2.HealthResponse(readiness=READINESS[health.readiness], message=health.message)
+    return backend_pb2.HealthResponse(
+        readiness=READINESS[health.readiness],
+        message=health.message,
+        busy_seconds=health.busy_seconds,
+        seconds_left=health.seconds_left,
+    )
 
 
 def progress_from(message: backend_pb2.WarmupResponse) -> WarmupProgress:

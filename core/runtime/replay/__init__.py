@@ -1,0 +1,1 @@
+"""`runtime replay`: is a reply computed again the reply of its receipt?"""
