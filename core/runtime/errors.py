@@ -7,7 +7,12 @@ at fault first, so that a front end with other names can put them in. Imports no
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
+from typing import ClassVar, Final
+
+RETRY_AFTER: Final = 5.0
+"""Seconds after which to try again when nothing better is known."""
+LONGEST_RETRY_AFTER: Final = 600
 
 
 class RuntimeServiceError(Exception):
@@ -27,9 +32,19 @@ class RuntimeServiceError(Exception):
     field: ClassVar[str | None] = None
     """The field at fault, by TGI's name, when the text names none."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds until the same request may succeed, where that is known."""
         super().__init__(message)
         self.message = message
+        self.retry_after = retry_after
+
+    @property
+    def retry_seconds(self) -> int | None:
+        """What the caller is told in `Retry-After`, 1 to 600; None when trying again is no use."""
+        if not self.retryable:
+            return None
+        seconds = RETRY_AFTER if self.retry_after is None else self.retry_after
+        return math.ceil(min(max(seconds, 1), LONGEST_RETRY_AFTER))
 
 
 class InvalidRequest(RuntimeServiceError):
@@ -107,6 +122,14 @@ class NotReady(RuntimeServiceError):
     retryable = True
 
 
+class DeadlineExceeded(RuntimeServiceError):
+    """The caller's time was over before the reply was whole."""
+
+    grpc_code = "DEADLINE_EXCEEDED"
+    http_status = 504
+    openai_code = "deadline_exceeded"
+
+
 class DeviceLost(NotReady):
     """The device failed and cannot be relied on any more: the worker ends, and is started anew."""
 
@@ -121,6 +144,21 @@ class BackendError(RuntimeServiceError):
 
 class BackendContractError(BackendError):
     """A backend broke the contract: misspelt hook, no answer, wrong shape, logits that are not numbers."""
+
+
+class PromptChanged(RuntimeServiceError):
+    """A reply that broke off cannot go on: its prompt is not what it was."""
+
+    http_status = 409
+    grpc_code = "ABORTED"
+    openai_code = "prompt_changed"
+    retryable = True
+
+
+class Quarantined(BackendError):
+    """A request failed its worker again and again, the last time beside no other suspect; it is not tried again."""
+
+    openai_code = "request_quarantined"
 
 
 class UnplannedShape(RuntimeServiceError):

@@ -6,23 +6,27 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
+from runtime.admission import Admission, AdmissionLimits
 from runtime.backend import Images, WarmupProgress
 from runtime.budgets import Budgets, Demand
 from runtime.cost import PromptCost
 from runtime.engine import Engine
-from runtime.errors import ContextExceeded, InvalidRequest, NotReady, Overloaded
+from runtime.errors import ContextExceeded, InvalidRequest, NotReady, PromptChanged
 from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
 from runtime.plugins import Hooks
 from runtime.preparation import Planner
+from runtime.prompt_digest import prompt_digest
 from runtime.prompt_tokens import prompt_tokens
+from runtime.queue_forecast import Room
+from runtime.recording import Recording
 from runtime.row import Outcome, Row
 from runtime.runtime import (
     CachedBatch,
@@ -32,6 +36,7 @@ from runtime.runtime import (
     Health,
     Info,
     Readiness,
+    Resumption,
     StepRequest,
     StepResult,
     Tokenization,
@@ -88,13 +93,15 @@ class LocalRuntime:
         apart: bool = False,
         release: Callable[[], None] | None = None,
         metrics: Metrics | None = None,
+        max_queue: int | None = None,
+        max_queue_seconds: float | None = None,
     ) -> None:
         """`load` runs on the device thread, `prepare` in a thread pool; `info` holds the limits to enforce.
 
         What `prepare` returns is awaited where it is not a prompt yet; `release` is called at the end, in a thread.
         `metrics` are given when others record in them too.
-        Without `budgets` only the slots limit what runs together, and without `grammars` none is served. The rest is
-        the engine's.
+        Without `budgets` only the slots limit what runs together, and without `grammars` none is served. `max_queue`
+        and `max_queue_seconds` bound the wait for a slot (`runtime.admission`). The rest is the engine's.
         """
         self._prepare = prepare
         self._release = release
@@ -108,7 +115,8 @@ class LocalRuntime:
         self._pool = ThreadPoolExecutor(prepare_threads, thread_name_prefix="prepare")
         self._grammar_pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # so that no prompt waits for one
         self._keys = itertools.count()
-        self._admitted = 0
+        limits = AdmissionLimits(info.max_concurrent_requests, max_queue, max_queue_seconds)
+        self._admission = Admission(limits, self._shared_room, self._metrics)
         self.engine = Engine(
             load,
             self._deliver,
@@ -125,17 +133,20 @@ class LocalRuntime:
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; errors come before the first token, or in its place."""
-        with RequestWatch(self._metrics, request) as watch, self._admission():
+        with RequestWatch(self._metrics, request) as watch, self._admission.place(request) as place:
             mailbox = Mailbox()
             prompt = await self._checked(request)
             watch.prepared(len(prompt.tokens), prompt.pictures)
             row = await self._row(request, prompt, mailbox.put, watch.arrived)
+            self._admission.prepared(place, row, request)
             watch.submitted(row, row.stop_rule.max_new_tokens)
             self.engine.submit(row)
             try:
                 self._check_ready()  # the engine may have ended while the prompt was prepared
                 while True:
                     delta = await mailbox.take()
+                    if not delta.tokens and delta.completion is None:
+                        continue  # told before, by a worker that is gone
                     watch.delta(delta)
                     yield delta
                     if delta.completion is not None:
@@ -145,7 +156,7 @@ class LocalRuntime:
 
     async def tokenize(self, request: GenerateRequest) -> Tokenization:
         """Return the prompt's tokens, and what they would cost."""
-        with self._admission():
+        with self._admission.counted():
             prompt = await self._prepared(request)
         length = len(prompt.tokens)
         cost = PromptCost.of(length, prompt.images, prompt.places, self.engine.bucket(length, prompt.places))
@@ -170,7 +181,7 @@ class LocalRuntime:
 
     async def health(self) -> Health:
         """Tell whether requests are served now; answers at once, whatever the device does."""
-        return self.engine.health
+        return self.engine.report()
 
     async def warmup(self) -> AsyncGenerator[WarmupProgress, None]:
         """Run the warm-up hook between two steps of normal traffic, with the plan of all shapes."""
@@ -187,7 +198,7 @@ class LocalRuntime:
 
     async def prefill(self, requests: Sequence[StepRequest]) -> StepResult:
         """Lease rows and compute prompts."""
-        with self._admission(len(requests)):
+        with self._admission.counted(len(requests)):
             rows = [(step.id, await self._leased_row(step.request)) for step in requests]
             return await self._on_device(lambda _hooks, leases: leases.prefill(rows))
 
@@ -217,19 +228,9 @@ class LocalRuntime:
         if self._release is not None:
             await asyncio.to_thread(self._release)
 
-    @contextmanager
-    def _admission(self, count: int = 1) -> Iterator[None]:
-        """Count requests in the server, so that every queue behind is bounded."""
-        limit = self._info.max_concurrent_requests
-        if self._admitted + count > limit:
-            raise Overloaded(f"the server works on {self._admitted} of at most {limit} requests; try again later")
-        self._admitted += count
-        try:
-            yield
-        finally:
-            self._admitted -= count
-
     async def _leased_row(self, request: GenerateRequest) -> Row:
+        if request.resumption is not None:
+            raise InvalidRequest("`resumption` is for whole requests; leave it out of step operations")
         arrived = time.monotonic()
         return await self._row(request, await self._checked(request), _ignored, arrived)
 
@@ -247,6 +248,8 @@ class LocalRuntime:
         matcher = None if request.grammar is None else await self._compiled(request.grammar)
         length = len(prompt.tokens)
         stop_rule = StopRule.of(request.stopping, self._room(request, length), self._eos_ids)
+        digest = prompt_digest(prompt.tokens, prompt.images)
+        told = () if request.resumption is None else _checked_resumption(request.resumption, digest, stop_rule)
         return Row(
             key=next(self._keys),
             prompt=prompt.tokens,
@@ -260,7 +263,10 @@ class LocalRuntime:
             pictures=prompt.places,
             top_n=request.top_n_tokens,
             matcher=matcher,
-            prompt_logprobs=request.prompt_logprobs,
+            prompt_logprobs=request.prompt_logprobs and not told,
+            replayed=told,
+            prompt_digest=digest,
+            recording=Recording.of(request, self._info, self.engine.prepared.capacity.details),
             arrived=arrived,
             queued=time.monotonic(),
         )
@@ -290,10 +296,17 @@ class LocalRuntime:
         """Tokens of prompt and reply together: the operator's limit, or less when the backend affords less."""
         return min(self._info.max_total_tokens, self.engine.prepared.capacity.context)
 
+    def _shared_room(self) -> Room:
+        """Return what running requests share: nothing while none is served."""
+        if self.engine.health.readiness is not Readiness.READY:
+            return Room(0, 0)
+        prepared = self.engine.prepared
+        return Room(prepared.capacity.rows, prepared.budgets.total_tokens)
+
     def _check_ready(self) -> None:
         health = self.engine.health
         if health.readiness is not Readiness.READY:
-            raise NotReady(f"the model is not served now: {health.message}")
+            raise NotReady(f"the model is not served now: {health.message}", health.seconds_left)
 
     def _on_device(self, work: Callable[[Hooks, Leases], Result]) -> asyncio.Future[Result]:
         return self._ordered(lambda: self.engine.call(work))
@@ -306,6 +319,7 @@ class LocalRuntime:
 
     def _deliver(self, outcomes: Sequence[tuple[Row, Outcome]]) -> None:
         """Carry a step's outcomes to the event loop; called on the device thread."""
+        self._admission.stepped(outcomes, time.monotonic())
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(_dispatch, outcomes)
 
@@ -318,6 +332,21 @@ def metrics_of(info: Info) -> Metrics:
 def _dispatch(outcomes: Sequence[tuple[Row, Outcome]]) -> None:
     for row, outcome in outcomes:
         row.sink(outcome)
+
+
+def _checked_resumption(resumption: Resumption, digest: str, stop_rule: StopRule) -> tuple[int, ...]:
+    """Return the tokens told before; raises InvalidRequest when the reply cannot go on behind them."""
+    if resumption.prompt_digest not in ("", digest):
+        raise PromptChanged(
+            "the reply broke off with a failure of the server and cannot go on, for the picture at an address is not "
+            "the one it was; send the request again"
+        )
+    if len(resumption.tokens) >= stop_rule.max_new_tokens:
+        raise InvalidRequest(
+            f"`resumption` has {len(resumption.tokens)} tokens, and `max_new_tokens` is {stop_rule.max_new_tokens}: "
+            "nothing is left to generate"
+        )
+    return resumption.tokens
 
 
 def _ignored(_outcome: Outcome) -> None:

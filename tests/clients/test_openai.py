@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from runtime.errors import NotReady
+from runtime.errors import NotReady, Overloaded
 from runtime.runtime import Delta
 from support import asgi, scripted
 from support.pictures import Picture
@@ -292,6 +292,24 @@ async def test_error_within_a_stream() -> None:
         with pytest.raises(openai.APIError, match="the worker is gone"):
             await anext(chunks)
     assert read == ["", "one"]
+
+
+@pytest.mark.anyio
+async def test_retry_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that is refused waits as long as it is told to, and is answered then."""
+    runtime = scripted.InTurn((Overloaded("full", retry_after=7),), (scripted.last("one", scripted.token("one")),))
+    waited = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr("anyio.sleep", sleep)
+    async with (
+        asgi.client(runtime) as http,
+        openai.AsyncOpenAI(base_url="http://server/v1", api_key="none", http_client=http, max_retries=1) as client,
+    ):
+        completion = await client.chat.completions.create(model=MODEL, messages=HELLO)
+    assert (completion.choices[0].message.content, waited) == ("one", [7])
 
 
 def test_unknown_route(client: openai.OpenAI) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +72,17 @@ async def test_requests_in_preparation_count() -> None:
             await preparing
         preparation.may_end.set()
         assert ids(await reply(runtime, tokens_request([1, 600], 2))) == expected([1, 600], 2)
+
+
+async def test_a_deadline_that_cannot_be_met() -> None:
+    """Is refused as soon as the server knows how long its steps take; one that is far off is not."""
+    request = tokens_request([1, 500], 3)
+    async with arithmetic_runtime() as runtime:
+        await reply(runtime, request)
+        with pytest.raises(Overloaded, match=r"and the deadline is in 0\.0 s"):
+            await reply(runtime, replace(request, deadline=time.monotonic()))
+        answer = await reply(runtime, replace(request, deadline=time.monotonic() + 300))
+    assert ids(answer) == expected([1, 500], 3)
 
 
 async def test_failed_requests_do_not_count() -> None:

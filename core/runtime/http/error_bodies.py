@@ -79,8 +79,9 @@ def error_body(error: RuntimeServiceError, scope: Scope) -> dict[str, Any]:
 
 
 def error_answer(error: RuntimeServiceError, scope: Scope, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Return the answer that tells an error."""
-    return JSONResponse(error_body(error, scope), error.http_status, headers)
+    """Return the answer that tells an error, and when to try again where that may help."""
+    retry = {} if error.retry_seconds is None else {"retry-after": str(error.retry_seconds)}
+    return JSONResponse(error_body(error, scope), error.http_status, {**retry, **(headers or {})})
 
 
 def told(error: Exception, scope: Scope) -> RuntimeServiceError:

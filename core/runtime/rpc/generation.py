@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, aclosing, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from grpc.aio import ServicerContext as Context
@@ -32,7 +34,7 @@ class GenerationService(generation_pb2_grpc.GenerationServicer):
     ) -> AsyncIterator[generation_pb2.GenerateResponse]:
         async with aborting(context):
             with self._span(context) as span:
-                parsed = convert.request_from(request.request)
+                parsed = replace(convert.request_from(request.request), deadline=_deadline(context))
                 async with aclosing(self._runtime.generate(parsed)) as deltas:
                     async for delta in deltas:
                         if span is not None:
@@ -60,3 +62,8 @@ class GenerationService(generation_pb2_grpc.GenerationServicer):
     ) -> generation_pb2.MetricsResponse:
         async with aborting(context):
             return generation_pb2.MetricsResponse(exposition=(await self._runtime.metrics()).decode())
+
+
+def _deadline(context: Context) -> float | None:
+    seconds = context.time_remaining()
+    return None if seconds is None else time.monotonic() + seconds

@@ -12,11 +12,13 @@ from contextlib import contextmanager
 from typing import Final, Protocol
 
 from runtime.errors import BackendError
+from runtime.telemetry.fetches import Fetches
 from runtime.telemetry.pictures import PictureCost
 from runtime.telemetry.registry import Registry
 
 FAILURES: Final = ("overloaded", "validation", "template", "incomplete", "generation", "dropped")
 METHODS: Final = ("prefill", "decode")
+REFUSALS: Final = ("concurrency", "queue_full", "predicted_wait", "deadline")
 CONCAT_REASONS: Final = ("backpressure", "wait_exceeded")
 IMAGE_STAGES: Final = ("fetch", "decode", "tile", "encode", "prefill")
 SHADOW_DROPS: Final = ("busy", "unknown", "failed")
@@ -57,6 +59,12 @@ class Metrics:
         self.request_count = counter("tgi_request_count", "Requests that came.")
         self.request_success = counter("tgi_request_success", "Requests answered to the end.")
         self.request_failure = counter("tgi_request_failure", "Requests that were not, by cause.", err=FAILURES)
+        self.requests_refused = counter(
+            "runtime_requests_refused", "Requests that there was no room or no time for.", reason=REFUSALS
+        )
+        self.predicted_wait = gauge(
+            "runtime_predicted_wait_seconds", "What a request that came now would wait for its row, seconds."
+        )
         self.request_duration = duration("tgi_request_duration", "From arrival to the last token, seconds.")
         self.validation_duration = duration("tgi_request_validation_duration", "From arrival to the queue, seconds.")
         self.queue_duration = duration("tgi_request_queue_duration", "In the queue, seconds.")
@@ -107,6 +115,7 @@ class Metrics:
             " with pictures; encode: what the backend says the vision tower took of it, if it does.",
             stage=IMAGE_STAGES,
         )
+        self.fetches = Fetches(registry)
         self.prefix_reused_tokens = counter(
             "runtime_prefix_reused_tokens", "Tokens of prompts that were not computed again."
         )

@@ -105,6 +105,57 @@ async def test_max_concurrent_requests(serve: Serve) -> None:
         assert (await http.post("/generate", json=body)).status_code == 200
 
 
+@pytest.mark.proves("--max-queue")
+async def test_max_queue(serve: Serve) -> None:
+    """One runs and one waits; one more is refused before its picture is looked at, and is served later."""
+    body = {"inputs": "a", "parameters": {"max_new_tokens": 2}}
+    broken = {"inputs": "![](data:image/png;base64,AAAA)", "parameters": {"max_new_tokens": 2}}
+    chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
+    async with serve("--max-batch-size", "1", "--max-queue", "1") as (runtime, backend), client(runtime) as http:
+        running = asyncio.ensure_future(http.post("/generate", json=body))
+        await backend.started()
+        given = submissions(runtime)
+        waiting = asyncio.ensure_future(http.post("/generate", json=body))
+        await given.acquire()
+        refused = [
+            await http.post("/generate", json=broken),
+            await http.post("/generate_stream", json=body),
+            await http.post("/v1/chat/completions", json=chat),
+        ]
+        backend.gate.release(MANY)
+        assert [answer.status_code for answer in await asyncio.gather(running, waiting)] == [200, 200]
+        assert (await http.post("/generate", json=body)).status_code == 200
+    assert [answer.status_code for answer in refused] == [429] * 3
+    assert all("1 of at most 1 requests wait" in answer.text for answer in refused)
+    assert all(1 <= int(answer.headers["retry-after"]) <= 600 for answer in refused)
+
+
+@pytest.mark.proves("--max-queue-seconds")
+async def test_max_queue_seconds(serve: Serve) -> None:
+    """Where nobody may wait, a request is refused while the only slot is taken; but for the time it is not known."""
+    body = {"inputs": "a", "parameters": {"max_new_tokens": 3}}
+    async with (
+        serve("--max-batch-size", "1", "--max-queue-seconds", "0") as (runtime, backend),
+        client(runtime) as http,
+    ):
+        first = asyncio.ensure_future(http.post("/generate", json=body))
+        await backend.started()
+        given = submissions(runtime)
+        second = asyncio.ensure_future(http.post("/generate", json=body))
+        await given.acquire()
+        backend.gate.release(4)
+        assert [(await first).status_code, (await second).status_code] == [200, 200]
+        running = asyncio.ensure_future(http.post("/generate", json=body))
+        await given.acquire()
+        refused = await http.post("/generate", json=body)
+        backend.gate.release(MANY)
+        assert (await running).status_code == 200
+        assert (await http.post("/generate", json=body)).status_code == 200
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 600
+    assert "the server takes no request that waits longer than 0.0 s" in refused.text
+
+
 @pytest.mark.proves("--validation-workers")
 async def test_validation_workers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three prompts are prepared at once: each waits for the two others. By default two are."""
