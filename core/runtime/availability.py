@@ -30,7 +30,7 @@ class Availability:
     def check_ready(self) -> None:
         """Raise NotReady with the reason when new requests are not taken."""
         if not self.is_ready:
-            raise NotReady(f"the model is not served now: {self.health.message}")
+            raise NotReady(f"the model is not served now: {self.health.message}", self.health.seconds_left)
 
     async def ready(self) -> None:
         """Wait until requests are taken; raises NotReady when they never will be."""

@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from runtime.backend import Capacity, WarmupProgress
 from runtime.batches import alike, bucket_of
@@ -33,8 +34,9 @@ from runtime.leases import Leases
 from runtime.plugins import Hooks
 from runtime.prefixes import Prefixes
 from runtime.preparation import Interrupted, Planner, Preparation, Prepared
+from runtime.probe import Probe
 from runtime.row import Outcome, Row
-from runtime.runtime import Health, Readiness
+from runtime.runtime import Delta, Health, Readiness, StepResult
 from runtime.scheduler import DecodeStep, PrefillStep, Scheduler
 from runtime.slots import SlotTable
 from runtime.stepper import Chosen, Step, Stepper, is_final
@@ -42,6 +44,11 @@ from runtime.telemetry.metrics import Metrics
 
 Result = TypeVar("Result")
 Deliver = Callable[[Sequence[tuple[Row, Outcome]]], None]
+
+END_SECONDS: Final = 5.0
+"""For the step or the shape at work to end, after the order to stop."""
+LONG_SHAPE_SECONDS: Final = 10.0
+"""In the warm-up, after which the health tells how long the shape at work takes."""
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +90,10 @@ class Engine:
         self._untold: Chosen | None = None
         """The last step, while its texts are still to be told."""
         self._thread = threading.Thread(target=self._main, name="device", daemon=True)
+        self._busy_since: float | None = None
+        """When the device thread began what it is at; None between two, and when there is nothing to do."""
         self.health = Health(Readiness.LOADING, "loading the model")
+        """What was last done or found; `report` tells of this moment."""
         self.loaded: Future[Capacity] = Future()
         """What the backend affords, when it can serve; or the reason why it cannot. Cancelled by `stop`."""
         self.ended: Future[None] = Future()
@@ -94,10 +104,29 @@ class Engine:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after the step at work, or the shape that is being warmed; rows still running get an error."""
+        """End after the step at work, or the shape that is being warmed; rows still running get an error.
+
+        Waits END_SECONDS at most: a device may hang, and a large model loads for minutes.
+        """
         self.preparation.interrupt()
         self._inbox.put(self._stop)
-        self._thread.join()
+        self._thread.join(END_SECONDS)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the device thread has not ended, as after a `stop` in a step that hangs."""
+        return self._thread.is_alive()
+
+    def report(self) -> Health:
+        """Tell the health with what the device thread is at now; answers at once, whatever that is."""
+        since, health = self._busy_since, self.health
+        ended = health.readiness is Readiness.FAILED
+        busy = 0.0 if ended or since is None else max(0.0, self._clock() - since)
+        if health.readiness is Readiness.READY and self._probe.trouble:
+            return Health(Readiness.FAILED, self._probe.trouble, busy)
+        if health.readiness is Readiness.WARMING and busy >= LONG_SHAPE_SECONDS:
+            health = replace(health, message=f"{health.message}; at the next shape for {busy:.0f} s")
+        return replace(health, busy_seconds=busy)
 
     def submit(self, row: Row) -> None:
         """Queue a row; its sink hears of everything that follows."""
@@ -137,7 +166,10 @@ class Engine:
         def run() -> None:
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(work())
+                    result = work()
+                    if isinstance(result, StepResult):
+                        self._probe.worked()
+                    future.set_result(result)
                 except Exception as error:
                     self._stopping |= isinstance(error, DeviceLost)
                     future.set_exception(error)
@@ -146,8 +178,10 @@ class Engine:
         return future
 
     def _main(self) -> None:
+        self._begin()
         try:
             self._serve(self.preparation.run())
+            self._busy_since = None
             self.health = Health(Readiness.READY)
             self.loaded.set_result(self.prepared.capacity)
         except Interrupted as error:
@@ -155,7 +189,7 @@ class Engine:
             self.loaded.cancel()  # who stops the server does not ask why it is not ready
             return
         except Exception as error:
-            self.health = Health(Readiness.FAILED, str(error))
+            self.health = Health(Readiness.FAILED, _told(error))
             self.loaded.set_exception(error)
             return
         try:
@@ -192,6 +226,7 @@ class Engine:
         self._prefixes = Prefixes(enabled=self._reuse_prefixes and capacity.resumes)
         self._stepper = Stepper(self._hooks, self._shapes, self._metrics)
         self._stepper.tell_backend()
+        self._probe = Probe(self._hooks, self._stepper, self._shapes, self._clock)
         self._scheduler: Scheduler[int] = Scheduler(
             slots, prepared.limits.prefill_rows, budgets, prepared.admitted, self._place
         )
@@ -209,8 +244,13 @@ class Engine:
 
     def _warm_again(self, tell: Callable[[WarmupProgress], None]) -> None:
         self._tell_untold()
+
+        def advance(progress: WarmupProgress) -> None:
+            self._begin()  # a shape is a step: all of them together take minutes
+            tell(progress)
+
         try:
-            prepared = self.preparation.warm(self.prepared, tell)
+            prepared = self.preparation.warm(self.prepared, advance)
         except BackendRefused:  # it cannot serve what it did before
             self._stopping = True
             raise
@@ -222,17 +262,28 @@ class Engine:
 
     def _tell_health(self, health: Health) -> None:
         self.health = health
+        self._begin()
+
+    def _begin(self) -> None:
+        """Note that a step, a command or a shape begins."""
+        self._busy_since = self._clock()
 
     def _take_commands(self) -> None:
         """Run what is in the inbox; wait for something when there is nothing to compute."""
         now = self._clock()
         if self._untold is not None and not self._scheduler.has_step(now):
             self._tell_untold()
-        waits = (self._leases.seconds_to_expiry, self._scheduler.seconds_to_reorder(now))
+        waits = (
+            self._leases.seconds_to_expiry,
+            self._scheduler.seconds_to_reorder(now),
+            self._probe.seconds_left(now),
+        )
         timeout = min((seconds for seconds in waits if seconds is not None), default=None)
+        self._busy_since = None
         try:
             command = self._inbox.get(block=not self._scheduler.has_step(now), timeout=timeout)
             while True:
+                self._begin()
                 command()
                 command = self._inbox.get_nowait()
         except queue.Empty:
@@ -240,7 +291,9 @@ class Engine:
         self._leases.expire()
 
     def _step(self) -> None:
-        match self._scheduler.next_step(self._clock()):
+        now = self._clock()
+        self._busy_since = now
+        match self._scheduler.next_step(now):
             case PrefillStep(placed, concat, continued):
                 if concat is not None:
                     self._metrics.concat_count.labels(concat).inc()
@@ -251,6 +304,16 @@ class Engine:
                 self._prefill([self._rows[key] for key in (*(key for key, _ in placed), *continued)])
             case DecodeStep(keys):
                 self._decode([self._rows[key] for key in keys])
+            case None if not self._probe.seconds_left(now):
+                self._try_device()
+
+    def _try_device(self) -> None:
+        """Compute a little where nobody is; put it off when every slot is leased, for then somebody steps by hand."""
+        if not self._slots.free_count:
+            self._probe.postpone()
+            return
+        slot = self._prefixes.choose((), self._slots.free).slot
+        self._probe.run(slot, is_wanted=lambda: not self._inbox.empty())
 
     def _place(self, key: int, free: Sequence[int]) -> int:
         """Choose the slot that holds most of a row's prompt already, and set what is left to compute."""
@@ -312,6 +375,8 @@ class Engine:
                     self._remove(row.key)
                 if isinstance(outcome, BackendError):
                     self._prefixes.forget(row.slot)
+        if any(isinstance(outcome, Delta) for _, outcome in step.outcomes):
+            self._probe.worked()
         self._deliver(outcomes)
 
     def _fail(self, rows: Sequence[Row], error: RuntimeServiceError) -> None:
@@ -347,3 +412,9 @@ class Engine:
 
     def _stop(self) -> None:
         self._stopping = True
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, RuntimeServiceError):
+        return error.message
+    return "the model could not be loaded; the server's log has the cause"

@@ -154,7 +154,7 @@ class Preparation:
 
             def tell() -> None:
                 stage = self._stage
-                self._tell(Health(Readiness.WARMING, f"warming up: {stage}"))
+                self._tell(Health(Readiness.WARMING, f"warming up: {stage}", seconds_left=stage.seconds_left))
                 show(stage.done, stage.total, str(stage))
 
             tell()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 
 import grpc
 
 from runtime.backend import WarmupProgress
+from runtime.errors import RuntimeServiceError
 from runtime.rpc import convert
 from runtime.rpc.failure import typed
 from runtime.runtime import (
@@ -21,7 +22,7 @@ from runtime.runtime import (
     StepResult,
     Tokenization,
 )
-from runtime.telemetry.traces import outgoing
+from runtime.telemetry.traces import failed, outgoing
 from runtime.v1 import backend_pb2, backend_pb2_grpc, generation_pb2, generation_pb2_grpc, messages_pb2
 
 
@@ -49,6 +50,16 @@ class RemoteRuntime:
         self._backend = backend_pb2_grpc.BackendStub(self._channel)
 
     async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Stream a reply; closing the iterator cancels the call, which frees the row."""
+        try:
+            async with aclosing(self._replies(request)) as deltas:
+                async for delta in deltas:
+                    yield delta
+        except RuntimeServiceError as error:
+            failed(error)
+            raise
+
+    async def _replies(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Stream a reply; closing the iterator cancels the call, which frees the row."""
         message = generation_pb2.GenerateRequest(request=convert.request_message(request))
         call = self._generation.Generate(message, metadata=outgoing(), timeout=_seconds_to(request.deadline))

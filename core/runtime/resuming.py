@@ -17,11 +17,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from runtime.availability import Availability
-from runtime.errors import BackendError, InvalidRequest, NotReady, Quarantined, RuntimeServiceError
+from runtime.errors import BackendError, InvalidRequest, NotReady, Quarantined
 from runtime.remote import RemoteRuntime
 from runtime.runtime import Completion, Delta, GenerateRequest, Health, Readiness, Resumption
 from runtime.telemetry.gateway import GatewayMetrics
-from runtime.telemetry.traces import failed
 
 MOST_FAILURES: Final = 3
 """Failures in a row, without a new token between, after which a request is not tried again."""
@@ -45,15 +44,8 @@ class ResumingRuntime(RemoteRuntime):
         self._gateway_metrics = metrics
         self._resumer = Resumer(availability, metrics)
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
-        """Stream a reply that outlives its worker; as `Resumer.generate`."""
-        try:
-            async with aclosing(self._resumer.generate(request, super().generate)) as deltas:
-                async for delta in deltas:
-                    yield delta
-        except RuntimeServiceError as error:
-            failed(error)
-            raise
+    def _replies(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        return self._resumer.generate(request, super()._replies)
 
     async def health(self) -> Health:
         """Tell what was seen last; answers at once, whatever the worker does."""

@@ -87,6 +87,39 @@ async def test_while_it_warms() -> None:
         assert ids(await reply(runtime, tokens_request([1, 500], 2))) == expected([1, 500], 2)
 
 
+async def test_shape_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The health tells for how long, and when all may be done."""
+    async with warming() as (runtime, _gate):
+        began = runtime.engine._busy_since
+        assert began is not None
+        monkeypatch.setattr(runtime.engine, "_clock", lambda: began + 9)
+        before = await runtime.health()
+        assert before.message == runtime.engine.health.message
+        assert before.seconds_left is not None
+        monkeypatch.setattr(runtime.engine, "_clock", lambda: began + 12)
+        after = await runtime.health()
+        assert after.message == f"{before.message}; at the next shape for 12 s"
+        assert (before.busy_seconds, after.busy_seconds) == (9, 12)
+
+
+async def test_every_shape_of_a_warm_up_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else one that is asked for by hand would count as a device that hangs."""
+    backend = PlannedBackend()
+    async with planned_runtime(backend) as runtime:
+        await ready(runtime)
+        now, busy = [0.0], []
+        monkeypatch.setattr(runtime.engine, "_clock", lambda: now[0])
+
+        def before(_shape: Shape) -> None:
+            now[0] += 50
+            busy.append(runtime.engine.report().busy_seconds)
+
+        backend.before = before
+        async for _ in runtime.warmup():
+            pass
+        assert set(busy) == {50.0}
+
+
 async def test_stop_ends_it_at_the_next_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     """The shape at work is the last."""
     async with warming() as (runtime, gate):

@@ -51,9 +51,9 @@ def server(plugin: Path, tmp_path: Path) -> Iterator[Server]:
 
 
 def health(http: httpx.Client) -> httpx.Response:
-    """The first answer after the gateway has reached the worker."""
+    """The first answer after the gateway has heard of the warm-up."""
     deadline = time.monotonic() + START_SECONDS
-    while (answer := http.get("/health")).text.count("unhealthy"):
+    while "warming up: 2" not in (answer := http.get("/health")).text:
         assert time.monotonic() < deadline
     return answer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from runtime.errors import RuntimeServiceError
 from runtime.http.error_bodies import ErrorBody
 from runtime.http.options import HttpOptions
-from runtime.runtime import Readiness, Runtime
+from runtime.runtime import Health, Readiness, Runtime
 
 
 def routes(runtime: Runtime, options: HttpOptions) -> APIRouter:
@@ -22,16 +22,19 @@ def routes(runtime: Runtime, options: HttpOptions) -> APIRouter:
     @router.get("/", include_in_schema=False)
     @router.get("/ping", responses=unhealthy, response_class=Response)
     @router.get("/health", responses=unhealthy, response_class=Response)
+    @router.get("/readyz", responses=unhealthy, response_class=Response)
     async def health() -> Response:
-        """Answer 200 when requests are served now, 503 otherwise; during the warm-up with how far it is."""
-        reason = "unhealthy"
-        with suppress(RuntimeServiceError):
+        """Answer 200 when requests are served now, 503 otherwise, with the reason."""
+        try:
             state = await runtime.health()
-            if state.readiness is Readiness.READY:
-                return Response(status_code=200)
-            if state.readiness is Readiness.WARMING:
-                reason = state.message
-        return JSONResponse({"error": reason, "error_type": "healthcheck"}, 503)
+        except RuntimeServiceError:
+            return _unhealthy(Health(Readiness.FAILED))
+        return Response(status_code=200) if state.readiness is Readiness.READY else _unhealthy(state)
+
+    @router.get("/livez", response_class=Response)
+    async def livez() -> Response:
+        """Answer 200 while this process answers at all, whatever the model does: for who would start it again."""
+        return Response(status_code=200)
 
     @router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
     async def metrics() -> Response:
@@ -75,3 +78,9 @@ def routes(runtime: Runtime, options: HttpOptions) -> APIRouter:
         )
 
     return router
+
+
+def _unhealthy(state: Health) -> JSONResponse:
+    """Return TGI's answer, with what is known in place of its one word."""
+    headers = {} if state.seconds_left is None else {"retry-after": str(max(1, math.ceil(state.seconds_left)))}
+    return JSONResponse({"error": state.message or "unhealthy", "error_type": "healthcheck"}, 503, headers)

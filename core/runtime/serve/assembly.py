@@ -34,6 +34,7 @@ from runtime.runtime import Info
 from runtime.sampling.grammar import GrammarCompiler
 from runtime.serve.shadowing import Shadowing
 from runtime.shapes import Ladders, plan_shapes
+from runtime.telemetry.fetches import Fetches
 from runtime.wrappers import FoundWrapper, wrappers_named
 
 DEFAULT_TOTAL_TOKENS: Final = 4096
@@ -68,10 +69,10 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         max_bytes=settings.max_image_bytes, max_pixels=settings.max_image_pixels, max_images=settings.max_images
     )
     builder = PromptBuilder(model, tokenizer, ChatTemplate.load(model.path, tokenizer), intake, limits.prefill_tokens)
-    preparer = PromptPreparer(builder, _picture_intake(settings, model, intake))
     ids = WrittenIds()
     info = _info(settings, found, backend, limits, budgets)
     metrics = metrics_of(info)
+    preparer = PromptPreparer(builder, _picture_intake(settings, model, intake, metrics.fetches))
     shadowing = Shadowing.of(settings, model, limits, metrics)
     wrappers = wrappers_named(settings.wrap)
     if shadowing is not None:
@@ -91,6 +92,8 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
         info=info,
         metrics=metrics,
         max_stop_sequences=settings.max_stop_sequences,
+        max_queue=settings.max_queue,
+        max_queue_seconds=settings.max_queue_seconds,
         lease_idle_seconds=settings.lease_idle_seconds,
         budgets=budgets,
         prepare_threads=settings.validation_workers,
@@ -105,13 +108,15 @@ def build_runtime(settings: Settings, found: FoundModel) -> LocalRuntime:
     return runtime
 
 
-def _picture_intake(settings: Settings, model: ModelSpec, limits: IntakeLimits) -> PictureIntake | None:
+def _picture_intake(
+    settings: Settings, model: ModelSpec, limits: IntakeLimits, fetches: Fetches
+) -> PictureIntake | None:
     """Return what fetches and decodes; None for a model that takes no pictures. Raises StartupError."""
     policy = UrlPolicy.of(settings.image_url_policy, settings.image_url_allow)
     if model.images is None:
         return None
     decoders = Decoders(settings.validation_workers, limits, cutting_of(model.images))
-    return PictureIntake(Fetcher(policy, limits.max_bytes), decoders, limits)
+    return PictureIntake(Fetcher(policy, limits.max_bytes, fetches=fetches), decoders, limits)
 
 
 def _grammars(model: ModelSpec) -> GrammarCompiler:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from runtime.availability import Availability
 from runtime.config import Settings
+from runtime.draining import DrainingRuntime
 from runtime.errors import RuntimeServiceError
 from runtime.local import LocalRuntime
 from runtime.rpc.server import RpcServer
-from runtime.runtime import Readiness
 from runtime.serve.assembly import build_runtime, model_of
-from runtime.serve.signals import stop_on_signals, stop_when_orphaned
+from runtime.serve.monitor import POLL_SECONDS, Monitor
+from runtime.serve.signals import Orders, drained, orders_by_signal, stop_when_orphaned
 from runtime.telemetry.traces import tracing
 
 Result = TypeVar("Result")
@@ -29,34 +32,68 @@ async def run_worker(settings: Settings, listen: str, supervised: bool) -> None:
 
     Raises StartupError when the model cannot be served, and RuntimeServiceError when the device thread ends.
     """
+    orders = orders_by_signal()
+    hurrying = asyncio.ensure_future(_leave_when_told(orders))
     with tracing(settings.otlp_endpoint, settings.otlp_service_name, "worker") as traces:
-        stop = stop_on_signals()
         if supervised:
-            stop_when_orphaned(stop)
+            stop_when_orphaned(orders)
         finding = _on_a_thread(lambda: model_of(settings))
-        if not await _first(finding, stop):
+        if not await _first(finding, orders.stop):
             return
-        runtime = build_runtime(settings, finding.result())
+        local = build_runtime(settings, finding.result())
+        availability = Availability()
+        runtime = DrainingRuntime(local, availability)
         try:
             server = RpcServer(runtime, listen, settings.payload_limit, traces)
+            monitor = Monitor(local, availability, settings.step_timeout, lambda health: server.tell(health.readiness))
             await server.start()
+            watching = asyncio.ensure_future(_watch(monitor))
             try:
-                await _serve(settings, runtime, server, stop)
+                await _serve(settings, local, server, monitor, orders.stop)
+                await monitor.stopping()
+                if not supervised:  # whose gateway has waited already, or is gone
+                    await drained(runtime, orders, settings.drain_seconds)
             finally:
+                watching.cancel()
                 await server.aclose()
         finally:
-            await runtime.aclose()
+            await local.aclose()
+    hurrying.cancel()
+    if local.engine.is_running:
+        log.warning("the device is still at work; ending without it")
+        _leave(0)
 
 
-async def _serve(settings: Settings, runtime: LocalRuntime, server: RpcServer, stop: asyncio.Event) -> None:
+async def _serve(
+    settings: Settings, runtime: LocalRuntime, server: RpcServer, monitor: Monitor, stop: asyncio.Event
+) -> None:
+    """Return at the order to stop."""
     started = time.monotonic()
     log.info("loading %s on backend %s", settings.model_id, (await runtime.info()).backend)
     if not await _first(asyncio.wrap_future(runtime.engine.loaded), stop):
         return
-    await server.tell(Readiness.READY)
+    await monitor.look()
     log.info("%s is loaded, in %.1f s; gRPC on %s", settings.model_id, time.monotonic() - started, server.address)
     if await _first(asyncio.wrap_future(runtime.engine.ended), stop):
         raise RuntimeServiceError("the device thread ended; the log above has the cause")
+
+
+async def _watch(monitor: Monitor) -> None:
+    """Keep what grpc.health.v1 answers true; to kill a worker that is stuck is another process's affair."""
+    while True:
+        await monitor.watch()
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _leave_when_told(orders: Orders) -> None:
+    await orders.at_once.wait()
+    _leave(1)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process whatever its threads do; the interpreter would not survive one inside of a library."""
+    logging.shutdown()
+    os._exit(status)
 
 
 def _on_a_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:

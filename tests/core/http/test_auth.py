@@ -12,7 +12,8 @@ ASK = {"inputs": "a"}
 LOCKED = [
     *(("POST", path) for path in ("/", "/generate", "/generate_stream", "/tokenize", "/chat_tokenize")),
     *(("POST", path) for path in ("/v1/chat/completions", "/v1/completions", "/invocations", "/vertex", "/nowhere")),
-    *(("GET", path) for path in ("/info", "/v1/models", "/docs", "/api-doc/openapi.json")),
+    *(("GET", path) for path in ("/", "/info", "/metrics", "/v1/models", "/docs", "/api-doc/openapi.json", "/nowhere")),
+    *((method, "/health") for method in ("POST", "PUT", "TRACE")),
 ]
 
 
@@ -28,11 +29,12 @@ async def test_no_key(method: str, path: str) -> None:
     assert not runtime.requests
 
 
-@pytest.mark.parametrize("path", ["/", "/health", "/ping", "/metrics"])
-async def test_probes_need_no_key(path: str) -> None:
-    """They have none."""
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/health", "/ping"])
+async def test_probes_need_no_key(method: str, path: str) -> None:
+    """They have none; whether there is a HEAD is for the routes to say."""
     async with client(ScriptedRuntime(), api_key="Secret") as http:
-        assert (await http.get(path)).status_code == 200
+        assert (await http.request(method, path)).status_code in ((200,) if method == "GET" else (200, 405))
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from support.serving import info
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("path", ["/health", "/ping", "/"])
-@pytest.mark.proves("GET /", "GET /health", "GET /ping")
+@pytest.mark.parametrize("path", ["/health", "/ping", "/", "/readyz"])
+@pytest.mark.proves("GET /", "GET /health", "GET /ping", "GET /readyz")
 async def test_health(path: str) -> None:
     """200 and nothing else when requests are served."""
     async with client(ScriptedRuntime()) as http:
@@ -22,29 +22,41 @@ async def test_health(path: str) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
+@pytest.mark.parametrize("path", ["/health", "/ping", "/", "/readyz"])
 @pytest.mark.parametrize(
-    "runtime",
+    ("runtime", "told"),
     [
-        ScriptedRuntime(health=Health(Readiness.LOADING)),
-        ScriptedRuntime(health=Health(Readiness.FAILED, "no weights")),
-        ScriptedRuntime(NotReady("no worker")),
+        (ScriptedRuntime(health=Health(Readiness.LOADING)), "unhealthy"),
+        (ScriptedRuntime(health=Health(Readiness.FAILED, "the worker does not answer")), "the worker does not answer"),
+        (ScriptedRuntime(health=Health(Readiness.STOPPING, "the server is stopping")), "the server is stopping"),
+        (ScriptedRuntime(NotReady("no worker")), "unhealthy"),
     ],
 )
-async def test_unhealthy(runtime: ScriptedRuntime) -> None:
-    """Loading, failed or without a worker: TGI's body."""
+async def test_unhealthy(runtime: ScriptedRuntime, told: str, path: str) -> None:
+    """TGI's body, with the reason in place of its one word where there is one."""
     async with client(runtime) as http:
-        answer = await http.get("/health")
+        answer = await http.get(path)
     assert answer.status_code == 503
-    assert answer.json() == {"error": "unhealthy", "error_type": "healthcheck"}
+    assert answer.json() == {"error": told, "error_type": "healthcheck"}
+    assert "retry-after" not in answer.headers
 
 
 async def test_warming_up() -> None:
-    """The same, with how far it is in place of a word."""
+    """How far it is, and when to ask again."""
     told = "warming up: 12 of 155 shapes, prefill 4 x 4096 done, about 3 min left"
-    async with client(ScriptedRuntime(health=Health(Readiness.WARMING, told))) as http:
+    async with client(ScriptedRuntime(health=Health(Readiness.WARMING, told, seconds_left=171.2))) as http:
         answer = await http.get("/health")
     assert answer.status_code == 503
     assert answer.json() == {"error": told, "error_type": "healthcheck"}
+    assert answer.headers["retry-after"] == "172"
+
+
+@pytest.mark.proves("GET /livez")
+async def test_alive() -> None:
+    """Without a word to the worker."""
+    async with client(ScriptedRuntime(NotReady("no worker"))) as http:
+        answer = await http.get("/livez")
+    assert (answer.status_code, answer.content) == (200, b"")
 
 
 @pytest.mark.proves("GET /info")
@@ -108,7 +120,7 @@ async def test_documentation() -> None:
     assert set(description["paths"]) == {
         *("/", "/generate", "/generate_stream", "/tokenize", "/chat_tokenize", "/invocations", "/vertex"),
         *("/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}"),
-        *("/health", "/ping", "/info", "/metrics"),
+        *("/health", "/ping", "/livez", "/readyz", "/info", "/metrics"),
     }
     assert set(description["paths"]["/"]) == {"post"}
     for operations in description["paths"].values():

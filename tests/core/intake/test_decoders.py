@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from runtime.errors import ImageRefused, RuntimeServiceError
 from runtime.intake import process as process_module
-from runtime.intake.child import Task
+from runtime.intake.child import NICENESS, Task
 from runtime.intake.cut import CutPicture, cut_picture
 from runtime.intake.decoders import Decoders, DecodeTimes
 from runtime.intake.frames import ANSWER, ASK, CUT, READY, REFUSED, receive
@@ -180,6 +180,16 @@ async def test_close_ends_pictures_too() -> None:
     for pid in held:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+async def test_decoding_waits_for_the_server() -> None:
+    """Less urgent, and in its session: Linux shares cores among sessions first, and only within one by urgency."""
+    with running(1) as decoders:
+        await decoders.cut(png, 0)
+        (pid,) = decoders.pids
+        assert os.getpriority(os.PRIO_PROCESS, pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
+        assert os.getsid(pid) == os.getsid(0)
+        assert os.getpgid(pid) == pid  # which a terminal's Ctrl-C does not reach
 
 
 @pytest.mark.skipif(not Path("/proc/self/limits").exists(), reason="limits are read in /proc")

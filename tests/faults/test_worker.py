@@ -1,0 +1,97 @@
+"""A worker that is hurt in the middle of streams: their clients see a pause, and then what they would have seen.
+
+Eight streams run, half of them sampled; their texts are compared, byte for byte, with those of an undisturbed run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from support.chaos import Hurt
+from support.streams import Streams, read, sound
+
+pytestmark = pytest.mark.anyio
+
+LENGTH = 60
+BODIES: list[dict[str, Any]] = [
+    {
+        "inputs": f"What shape is {colour}?",
+        "parameters": {"max_new_tokens": LENGTH, "ignore_eos": True}
+        | ({"seed": 7, "temperature": 2.5} if drawn else {}),
+    }
+    for colour in ("green", "red", "blue", "black")
+    for drawn in (False, True)
+]
+LIKE_THESE = ("abort", "leave", "lose the device", "stop", "run out of memory", "wrong shape", "no numbers", "pause")
+"""Much like to be killed, to hang and to fail."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(hurt: Hurt) -> list[str | None]:
+    """The texts that must come, whatever happens."""
+    return sound(asyncio.run(read(hurt.server.http, BODIES)))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        *("kill", "hang", "fail"),
+        *(pytest.param(harm, marks=pytest.mark.long) for harm in LIKE_THESE),
+    ],
+)
+async def test_harm_in_a_decode(hurt: Hurt, undisturbed: list[str | None], harm: str) -> None:
+    """All streams are in the step that is hurt."""
+    async with Streams(hurt.server.http, BODIES) as streams:
+        await streams.have(10)
+        hurt.order("decode", harm)
+        await streams.end()
+        assert sound(streams.all) == undisturbed
+
+
+@pytest.mark.parametrize("harm", ["kill", *(pytest.param(harm, marks=pytest.mark.long) for harm in ("hang", "fail"))])
+async def test_harm_in_a_prefill(hurt: Hurt, undisturbed: list[str | None], harm: str) -> None:
+    """Some streams run, others have no token yet."""
+    async with Streams(hurt.server.http, BODIES[:4]) as running:
+        await running.have(5)
+        hurt.order("prefill", harm)
+        async with Streams(hurt.server.http, BODIES[4:]) as coming:
+            await asyncio.gather(running.end(), coming.end())
+            assert sound(running.all + coming.all) == undisturbed
+
+
+@pytest.mark.long
+async def test_worker_that_dies_again_and_again(hurt: Hurt, undisturbed: list[str | None]) -> None:
+    """As often as it likes, while the streams make progress between."""
+    async with Streams(hurt.server.http, BODIES) as streams:
+        for _ in range(3):
+            await streams.grow(5)
+            hurt.order("decode", "kill")
+        await streams.end()
+        assert sound(streams.all) == undisturbed
+
+
+async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
+    """A prompt that kills every worker is given up with a clear error; its neighbours are not."""
+    poison = {"inputs": "What is gold?", "parameters": {"max_new_tokens": 5}}
+    async with Streams(hurt.server.http, BODIES) as streams:
+        await streams.have(3)
+        (refused,) = await read(hurt.server.http, [poison])
+        assert refused.error is not None
+        assert (refused.status, refused.error["error_type"]) == (424, "generation")
+        assert "failed 3 times" in refused.error["error"]
+        await streams.end()
+        assert sound(streams.all) == undisturbed
+
+
+async def test_metrics_tell_what_happened(hurt: Hurt) -> None:
+    """They outlive the workers."""
+    with hurt.server.client() as http:
+        lines = http.get("/metrics").text.splitlines()
+    counts = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+    assert counts['runtime_worker_restarts_total{reason="ended"}'] >= 1
+    assert counts['runtime_worker_restarts_total{reason="stuck"}'] >= 1
+    assert counts["runtime_replies_resumed_total"] >= len(BODIES)
+    assert counts["runtime_tokens_replayed_total"] >= 10 * len(BODIES)
+    assert counts["runtime_requests_quarantined_total"] == 1
