@@ -8,7 +8,7 @@ VENV_OPTIMUM := .venv-optimum
 PORT ?= 3000
 VIRTUAL_HPU_RELEASE ?= 1.19
 
-.PHONY: help setup demo serve virtual-hpu test test-transformers-4 test-optimum test-hpu check format protos docs bench-serving verify-faults clean
+.PHONY: help setup demo serve virtual-hpu test test-transformers-4 test-optimum test-hpu check format protos docs bench-serving verify-faults fuzz faults soak clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,15 @@ bench-serving: setup  ## Measure the server against this machine's limits; some 
 
 verify-faults: setup  ## Try `runtime verify` on broken and on right backends; writes docs/verify.md.
 	PYTHONPATH=tests $(BIN)/python -m support.verify_faults
+
+fuzz: setup  ## Make up 20,000 inputs for each reader of what clients and hosts send; some ten minutes.
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile long --timeout 0
+
+faults: setup  ## Hurt a running server in every way, the worker killed 20 times under 16 streams included; some ten minutes.
+	$(BIN)/python -m pytest tests/faults -m "not soak" -s
+
+soak: setup  ## Mixed load with random faults for 30 minutes, or SOAK_MINUTES.
+	$(BIN)/python -m pytest tests/faults -m soak -s
 
 clean:  ## Remove environments and caches.
 	rm -rf $(VENV) $(VENV4) $(VENV_OPTIMUM) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

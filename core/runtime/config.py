@@ -32,9 +32,16 @@ class Settings:
     port: int
     grpc_port: int | None
     api_key: str | None = field(repr=False)
+    ssl_certfile: str | None
+    ssl_keyfile: str | None
+    step_rpcs: str
+    admin_listen: str | None
+    max_concurrent_per_client: int | None
     cors_allow_origin: tuple[str, ...]
     messages_api_enabled: bool
     compute_type: str | None
+    step_timeout: float
+    drain_seconds: float
     json_output: bool
     otlp_endpoint: str | None
     otlp_service_name: str
@@ -48,6 +55,8 @@ class Settings:
     max_waiting_tokens: int
     queue_threshold_ms: int
     max_concurrent_requests: int
+    max_queue: int | None
+    max_queue_seconds: float | None
     prefix_reuse: bool
     prefill_chunk: int | None
     validation_workers: int
@@ -109,6 +118,11 @@ class Settings:
                 f"--max-input-tokens {self.max_input_tokens} and --max-input-length {self.max_input_length} are two "
                 "names of one limit; leave out --max-input-length"
             )
+        if (self.ssl_certfile is None) != (self.ssl_keyfile is None):
+            given, missing = ("certfile", "keyfile") if self.ssl_keyfile is None else ("keyfile", "certfile")
+            raise StartupError(f"--ssl-{given} is given without --ssl-{missing}; TLS needs both")
+        if self.step_rpcs == "off" and self.admin_listen is not None:
+            raise StartupError("--step-rpcs is off and --admin-listen is given; leave one of them out")
         if self.bucket_strategy == "file" and self.bucket_file is None:
             raise StartupError("--bucket-strategy is file; name the file with --bucket-file")
         if self.bucket_strategy != "file" and self.bucket_file is not None:

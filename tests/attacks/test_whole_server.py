@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.attack_addresses import SPELLINGS
+from support.attack_hosts import QUICK, hosting
+from support.attack_pictures import REFUSED
 from support.pictures import PICTURES
 from support.processes import Server, serving
 
@@ -39,9 +42,17 @@ ATTACKS = {
 
 
 @pytest.fixture(scope="module")
-def server(arithmetic_plugin: Path) -> Iterator[Server]:
-    """With what an operator gets who says nothing about addresses."""
-    with serving("--backend", "arithmetic", "--model-id", "demo", folders=[arithmetic_plugin]) as server:
+def hosts() -> Iterator[int]:
+    """The port of the hosts that misbehave."""
+    with hosting() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def server(hosts: int, arithmetic_plugin: Path) -> Iterator[Server]:
+    """With what an operator gets who says nothing about addresses, but that it fetches from these hosts."""
+    arguments = ("--backend", "arithmetic", "--model-id", "demo", "--image-url-allow", f"127.0.0.1:{hosts}")
+    with serving(*arguments, folders=[arithmetic_plugin]) as server:
         yield server
 
 
@@ -64,6 +75,20 @@ def test_attacks_beside_healthy_streams(server: Server) -> None:
             assert "passwd" not in told
         for stream in streams:
             assert [event["token"]["id"] for event in stream.result()] == calm
+
+
+def test_every_attack_beside_healthy_streams(server: Server, hosts: int) -> None:
+    """All that the other files of this folder have: 422 for each but those that wait for a time, and whole streams."""
+    by_value = [data_uri(made()) for made, told in REFUSED.values() if told != "too thin"]  # for other models they are
+    attacks = [*SPELLINGS, *by_value, *(f"http://127.0.0.1:{hosts}/{path}" for path in QUICK)]
+    body = {"inputs": f"![]({GOOD.data_uri})" + GOOD.question, "parameters": {"max_new_tokens": 200}}
+    calm = server.events(body)[-1]["generated_text"]
+    with ThreadPoolExecutor(8) as pool, server.client() as http:
+        asked = [pool.submit(http.post, "/generate", json={"inputs": f"![]({attack})"}) for attack in attacks]
+        texts = [server.events(body)[-1]["generated_text"] for _ in range(4)]
+        refused = {attack: answer.result().status_code for attack, answer in zip(attacks, asked, strict=True)}
+    assert {attack[:200]: status for attack, status in refused.items() if status != 422} == {}
+    assert texts == [calm] * 4
 
 
 def test_the_openai_route_tells_the_same(server: Server) -> None:

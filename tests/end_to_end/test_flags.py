@@ -35,9 +35,15 @@ FLAGS = [
 
 
 @pytest.fixture(scope="module")
-def server(arithmetic_plugin: Path) -> Iterator[Server]:
+def admin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where step operations are taken, without the key."""
+    return f"unix:{tmp_path_factory.mktemp('admin') / 's'}"
+
+
+@pytest.fixture(scope="module")
+def server(arithmetic_plugin: Path, admin: str) -> Iterator[Server]:
     """One for all flags."""
-    with serving(*FLAGS, folders=[arithmetic_plugin]) as server:
+    with serving(*FLAGS, "--admin-listen", admin, folders=[arithmetic_plugin]) as server:
         yield server
 
 
@@ -50,9 +56,9 @@ def http(server: Server) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def grpc(server: Server) -> AsyncIterator[RemoteRuntime]:
-    """The public gRPC port, where prompts are token ids."""
-    remote = RemoteRuntime(server.grpc)
+async def grpc(server: Server, admin: str) -> AsyncIterator[RemoteRuntime]:
+    """Over gRPC prompts may be token ids."""
+    remote = RemoteRuntime(admin)
     yield remote
     await remote.aclose()
 

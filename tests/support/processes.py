@@ -106,7 +106,7 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait for the line that the guide names, and learn the addresses on the way."""
-        self.http = self.wait_for(r"HTTP on (http://[^\s\"]+)")
+        self.http = self.wait_for(r"HTTP on (https?://[^\s\"]+)")
         self.grpc = self.wait_for(r"gRPC on (?!unix:)([^\s\"]+)")
         self.wait_for("Connected")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,22 @@ TIMEOUT = httpx.Timeout(10.0, read=600.0)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A picture to ask about; may be repeated.",
 )
+@click.option("--api-key", envvar="API_KEY", show_envvar=True, help="Key of the server, when it wants one.")
+@click.option(
+    "--cacert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of who signed the server's certificate, when it is nobody that all know.",
+)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), help="Tokens of the answer at most.")
 @click.argument("question")
-def ask(url: str, images: tuple[Path, ...], max_new_tokens: int | None, question: str) -> None:
+def ask(
+    url: str,
+    images: tuple[Path, ...],
+    api_key: str | None,
+    cacert: Path | None,
+    max_new_tokens: int | None,
+    question: str,
+) -> None:
     """Ask a running server a QUESTION and stream the answer."""
     content = [_image_content(path) for path in images] + [{"type": "text", "text": question}]
     body = {
@@ -33,8 +47,10 @@ def ask(url: str, images: tuple[Path, ...], max_new_tokens: int | None, question
         "stream": True,
         "max_tokens": max_new_tokens,
     }
+    headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
     try:
-        _print_answer(url.rstrip("/") + "/v1/chat/completions", body)
+        with httpx.Client(timeout=TIMEOUT, headers=headers, verify=_trust(cacert)) as client:
+            _print_answer(client, url.rstrip("/") + "/v1/chat/completions", body)
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise click.ClickException(f"no answer from {url} ({type(error).__name__}); is the server running?") from error
     except (ValueError, LookupError, TypeError) as error:
@@ -47,8 +63,15 @@ def _image_content(path: Path) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": f"data:;base64,{data}"}}
 
 
-def _print_answer(address: str, body: dict[str, Any]) -> None:
-    with httpx.Client(timeout=TIMEOUT) as client, client.stream("POST", address, json=body) as response:
+def _trust(cacert: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=cacert)
+    except ssl.SSLError as error:
+        raise click.ClickException(f"--cacert {cacert} holds no PEM certificate") from error
+
+
+def _print_answer(client: httpx.Client, address: str, body: dict[str, Any]) -> None:
+    with client.stream("POST", address, json=body) as response:
         if response.is_error:
             raise click.ClickException(_told(response.read(), response.status_code))
         is_first = True

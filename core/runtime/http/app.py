@@ -8,10 +8,13 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import runtime as package
+from runtime.clients import ClientPlaces
 from runtime.http import openai, platforms, service, tgi
 from runtime.http.auth import ApiKey
+from runtime.http.client_limit import ClientLimit
 from runtime.http.error_bodies import ErrorBody, documented
 from runtime.http.handlers import add_handlers
+from runtime.http.json_limit import JsonLimit
 from runtime.http.limits import DocumentedApp
 from runtime.http.options import HttpOptions
 from runtime.http.payload import PayloadLimit
@@ -23,8 +26,10 @@ if TYPE_CHECKING:
     from runtime.telemetry.otlp import Traces
 
 
-def create_app(runtime: Runtime, options: HttpOptions, traces: Traces | None = None) -> FastAPI:
-    """Assemble the routes."""
+def create_app(
+    runtime: Runtime, options: HttpOptions, traces: Traces | None = None, places: ClientPlaces | None = None
+) -> FastAPI:
+    """Assemble the routes; `places` bounds what each client has at work."""
     app = DocumentedApp(
         options,
         title="vlm-runtime",
@@ -34,10 +39,14 @@ def create_app(runtime: Runtime, options: HttpOptions, traces: Traces | None = N
         swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
         openapi_url="/api-doc/openapi.json",
+        redirect_slashes=False,  # the address it would send a client to is made of a header of the client's
         responses=documented(ErrorBody),
     )
     # The last added sees a request first, so refusals of the others have the headers browsers need to show them.
+    app.add_middleware(JsonLimit)
     app.add_middleware(PayloadLimit, limit=options.payload_limit)
+    if places is not None:
+        app.add_middleware(ClientLimit, places=places)
     if options.api_key is not None:
         app.add_middleware(ApiKey, key=options.api_key)
     app.add_middleware(

@@ -1,17 +1,22 @@
-"""The key that clients must show."""
+"""Who may ask over HTTP: those who show the key."""
 
 from __future__ import annotations
 
-import hmac
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from runtime.api_key import HOW_TO_SHOW_IT, Key
 from runtime.http.error_bodies import error_answer
 from runtime.http.errors import Unauthorized
 
-OPEN: Final = frozenset({("GET", "/"), ("GET", "/health"), ("GET", "/ping"), ("GET", "/metrics")})
-"""What probes ask for, and they have no key."""
+PROBES: Final = frozenset({"/livez", "/readyz", "/health", "/ping"})
+"""What orchestrators ask every few seconds; they have no key, and learn nothing but whether the server is well."""
+
+
+def is_probe(scope: Scope) -> bool:
+    """Whether a request only asks how the server is."""
+    return scope["method"] in ("GET", "HEAD") and scope["path"] in PROBES
 
 
 class ApiKey:
@@ -19,17 +24,12 @@ class ApiKey:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
-        self._wanted = f"Bearer {key}".encode()
+        self._key = Key(key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN or self._shown(scope):
+        given = [value for name, value in scope.get("headers", ()) if name == b"authorization"]
+        if scope["type"] != "http" or is_probe(scope) or self._key.is_shown(given):
             await self._app(scope, receive, send)
             return
-        error = Unauthorized("send the API key as `Authorization: Bearer KEY`")
-        # The body stays unread, so the connection cannot be used again.
-        headers = {"www-authenticate": "Bearer", "connection": "close"}
-        await error_answer(error, scope, headers)(scope, receive, send)
-
-    def _shown(self, scope: Scope) -> bool:
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        return len(given) == 1 and hmac.compare_digest(given[0], self._wanted)
+        refused = error_answer(Unauthorized(HOW_TO_SHOW_IT), scope, {"www-authenticate": "Bearer"})
+        await refused(scope, receive, send)

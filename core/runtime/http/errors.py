@@ -50,6 +50,44 @@ class WrongMethod(RefusedAtTheDoor):
     openai_code = "method_not_supported"
 
 
+class MalformedRequest(RefusedAtTheDoor):
+    """What came is no HTTP/1.1, or of a form that hides where a request ends."""
+
+    http_status = 400
+    openai_code = "invalid_request"
+
+
+class TooSlow(RefusedAtTheDoor):
+    """The request came too slowly."""
+
+    http_status = 408
+    openai_code = "request_timeout"
+
+
+class AddressTooLong(RefusedAtTheDoor):
+    """The path and its query are longer than any there is."""
+
+    http_status = 414
+    openai_code = "uri_too_long"
+
+
+class HeadTooLarge(RefusedAtTheDoor):
+    """The headers are too many or too long."""
+
+    http_status = 431
+    openai_code = "headers_too_large"
+
+
+class TooManyConnections(RefusedAtTheDoor):
+    """Every connection there may be has a request at work."""
+
+    http_status = 503
+    error_type = "overloaded"
+    openai_type = "server_error"
+    openai_code = "service_unavailable"
+    retryable = True
+
+
 class BodyTooLarge(RefusedAtTheDoor):
     """The body has more bytes than the operator allows."""
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from runtime.http.auth import OPEN
+from runtime.http.auth import is_probe
 
 if TYPE_CHECKING:
     from runtime.telemetry.otlp import Traces
 
 
+POLLED: Final = frozenset({("GET", "/"), ("GET", "/metrics")})
+"""What is asked for every few seconds, as probes are."""
+
+
 class Traced:
-    """Traces requests, but not what probes ask for every few seconds."""
+    """Traces requests, but not what probes and monitoring ask for every few seconds."""
 
     def __init__(self, app: ASGIApp, traces: Traces) -> None:
         self._app = app
         self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["method"], scope["path"]) in OPEN:
+        if scope["type"] != "http" or is_probe(scope) or (scope["method"], scope["path"]) in POLLED:
             await self._app(scope, receive, send)
             return
         with self._traces.request(scope) as span:

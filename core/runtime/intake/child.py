@@ -7,6 +7,7 @@ socket does. `process.py` is its other side.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 import sys
@@ -26,6 +27,12 @@ BYTES_PER_PIXEL: Final = 24
 """Of memory: see `IntakeLimits.max_pixels`."""
 SPARE_BYTES: Final = 2**27
 """Of memory, for what does not grow with the picture."""
+NICENESS: Final = 10
+"""Pictures wait for tokens: where both want a core, decoding gets a tenth of it.
+
+Only among the processes of one session: Linux shares cores among sessions before it looks at urgency (sched(7), The
+autogroup feature), so a decoder stays in the server's.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ def main() -> None:
     """Answer until the other side closes the socket."""
     task = Task.read(sys.argv[1])
     connection = socket.socket(fileno=0)
+    os.setpgrp()  # a terminal's Ctrl-C is the server's alone
+    os.nice(NICENESS)
     _bind(task.limits)
     with suppress(EOFError, ConnectionError):  # the server is gone, or wants us no more
         send(connection, READY)

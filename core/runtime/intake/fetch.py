@@ -17,6 +17,8 @@ from runtime.intake.dialling import Dialler, Resolve, Resolver
 from runtime.intake.policy import UrlPolicy
 from runtime.intake.trouble import NotEnabled, TooLarge, TooSlow, Trouble, Unreachable
 from runtime.intake.url import PictureUrl, read_url
+from runtime.telemetry.fetches import Fetches
+from runtime.telemetry.registry import Registry
 
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 _HEADERS: Final = (("Accept", "image/*"), ("Accept-Encoding", "identity"), ("User-Agent", "vlm-runtime"))
@@ -53,9 +55,12 @@ class Fetcher:
         resolve: Resolve | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
         clock: Callable[[], float] = time.monotonic,
+        fetches: Fetches | None = None,
     ) -> None:
         """`resolve`, `backend` and `clock` stand in for the name service, the network and the time."""
         self.limits = limits or FetchLimits()
+        self.fetches = fetches or Fetches(Registry())
+        """Where this fetcher counts what brings no picture; who uses its pictures counts these."""
         self._max_bytes = max_bytes
         self._resolver = Resolver(self.limits.in_flight)
         self._dialler = Dialler(policy, resolve or self._resolver, backend or httpcore.AnyIOBackend())
@@ -65,25 +70,31 @@ class Fetcher:
     async def fetch(self, address: str, index: int) -> bytes:
         """Return what is there; raises ImageUrlNotEnabled or ImageNotFetched, which name the picture by `index`."""
         try:
-            return await asyncio.wait_for(self._follow(address), self.limits.total)
-        except NotEnabled as trouble:
-            raise ImageUrlNotEnabled(f"picture {index}: {trouble}") from None
+            return await self._in_time(address)
         except Trouble as trouble:
-            raise ImageNotFetched(f"picture {index}: {trouble}") from None
-        except (httpcore.TimeoutException, asyncio.TimeoutError):  # two classes before Python 3.11
-            raise ImageNotFetched(
-                f"picture {index}: fetching it takes too long; this server waits {self.limits.total:g} s in all and "
-                f"{self.limits.silence:g} s for a sign of life"
-            ) from None
-        except _MISCARRIED:
-            raise ImageNotFetched(
-                f"picture {index}: its host gives no answer that could be read; check the address, or send the "
-                "picture itself"
-            ) from None
+            self.fetches.ended(trouble.outcome)
+            error = ImageUrlNotEnabled if isinstance(trouble, NotEnabled) else ImageNotFetched
+            raise error(f"picture {index}: {trouble}") from None
+        except asyncio.CancelledError:
+            self.fetches.ended("cancelled")
+            raise
 
     def close(self) -> None:
         """Give the threads back."""
         self._resolver.close()
+
+    async def _in_time(self, address: str) -> bytes:
+        try:
+            return await asyncio.wait_for(self._follow(address), self.limits.total)
+        except (httpcore.TimeoutException, asyncio.TimeoutError):  # two classes before Python 3.11
+            raise TooSlow(
+                f"fetching it takes too long; this server waits {self.limits.total:g} s in all and "
+                f"{self.limits.silence:g} s for a sign of life"
+            ) from None
+        except _MISCARRIED:
+            raise Unreachable(
+                "its host gives no answer that could be read; check the address, or send the picture itself"
+            ) from None
 
     async def _follow(self, address: str) -> bytes:
         url = read_url(address)
@@ -122,6 +133,7 @@ class Fetcher:
         async for chunk in response.aiter_stream():
             self._check_size(len(data) + len(chunk))
             data += chunk
+            self.fetches.came(len(chunk))
             took = self._clock() - began
             if took > self.limits.grace and len(data) < took * self.limits.rate:
                 raise TooSlow(

@@ -61,7 +61,8 @@ class PictureIntake:
             began = time.perf_counter()
             data = await self._fetcher.fetch(part.url, index)
             fetched = time.perf_counter() - began
-            picture = await self._decoders.cut(lambda: data, index)
+            with self._fetcher.fetches.used():
+                picture = await self._decoders.cut(lambda: data, index)
         return replace(picture, seconds={**picture.seconds, "fetch": fetched})
 
 

@@ -43,7 +43,6 @@ class DecoderProcess:
                     stdout=subprocess.DEVNULL,
                     cwd="/",
                     env=_environment(),
-                    start_new_session=True,  # so that a terminal's Ctrl-C is the server's alone
                 )
             except OSError:
                 self._connection.close()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class Trouble(Exception):
     """Root; the message completes "picture 0: "."""
+
+    outcome: ClassVar[str] = "refused"
+    """Of the fetch, in the metrics."""
 
 
 class NotEnabled(Trouble):
@@ -18,10 +23,16 @@ class Refused(Trouble):
 class Unreachable(Trouble):
     """No picture came: no such host, no answer, an answer that is none."""
 
+    outcome = "unreachable"
+
 
 class TooSlow(Trouble):
     """It did not come in time."""
 
+    outcome = "slow"
+
 
 class TooLarge(Trouble):
     """It has more bytes than this server takes."""
+
+    outcome = "large"
