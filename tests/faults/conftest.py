@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runtime.wrappers import ENTRY_POINT_GROUP
-from support.chaos import Hurt
-from support.plugin import install_plugin
-from support.processes import serving
+from support.chaos import Hurt, hurting
 
 STEP_TIMEOUT = 2
 
@@ -17,17 +14,6 @@ STEP_TIMEOUT = 2
 @pytest.fixture(scope="module")
 def hurt(tmp_path_factory: pytest.TempPathFactory, arithmetic_plugin: Path) -> Iterator[Hurt]:
     """The arithmetic backend with the wrapper `chaos` around it; a step of more than two seconds counts as hung."""
-    orders = tmp_path_factory.mktemp("orders")
-    chaos = install_plugin(tmp_path_factory.mktemp("wrappers"), "chaos", "support.chaos:Chaos", group=ENTRY_POINT_GROUP)
-    arguments = [
-        "--backend",
-        "arithmetic",
-        "--model-id",
-        "demo",
-        "--wrap",
-        "chaos",
-        "--step-timeout",
-        str(STEP_TIMEOUT),
-    ]
-    with serving(*arguments, folders=[arithmetic_plugin, chaos], variables={"CHAOS": str(orders)}) as server:
-        yield Hurt(server, orders)
+    arguments = ("--backend", "arithmetic", "--step-timeout", str(STEP_TIMEOUT))
+    with hurting(tmp_path_factory.mktemp("hurt"), *arguments, plugins=[arithmetic_plugin]) as hurt:
+        yield hurt

@@ -23,13 +23,13 @@ pytestmark = [pytest.mark.anyio, pytest.mark.long, pytest.mark.timeout(1200)]
 
 KILLS = 20
 PICTURE = base64.b64encode((demo.PICTURES / "three-shapes.png").read_bytes()).decode()
-LENGTH = 400
+LENGTH = 1000
 
 
 def body(number: int) -> dict[str, Any]:
     """One of sixteen, all different."""
     picture = f"![](data:image/png;base64,{PICTURE})" if number % 2 else ""
-    parameters = {"max_new_tokens": LENGTH, "ignore_eos": True}
+    parameters = {"max_new_tokens": LENGTH}
     if number % 4 > 1:
         parameters |= {"seed": number, "temperature": 1.2, "top_p": 0.95}
     return {"inputs": f"[INST] {picture}\nStory number {number}, please. [/INST]", "parameters": parameters}
@@ -38,18 +38,26 @@ def body(number: int) -> dict[str, Any]:
 BODIES = [body(number) for number in range(16)]
 
 
-async def test_killed_worker() -> None:
-    """Twenty times; no stream loses, repeats or changes a byte."""
+@pytest.mark.parametrize("exact", [("--dtype", "float32"), ("--deterministic",)], ids=" ".join)
+async def test_killed_worker(exact: tuple[str, ...]) -> None:
+    """Twenty times; no stream loses, repeats or changes a byte.
+
+    In bf16 a row's numbers depend on who runs beside it, and that changes with a restart, unless rows run apart.
+    """
     pauses = []
-    with serving("--backend", "cpu", "--model-id", "demo", "--max-batch-size", "16") as server:
+    with serving("--backend", "cpu", "--model-id", "demo", *exact, "--max-batch-size", "16", "--ignore-eos") as server:
         undisturbed = sound(await read(server.http, BODIES))
         async with Streams(server.http, BODIES) as streams:
             for _ in range(KILLS):
-                await streams.grow(5)
+                await streams.grow(2)
+                assert not any(stream.is_over for stream in streams.all)
                 began = time.monotonic()
                 os.kill(server.worker, signal.SIGKILL)
                 await asyncio.to_thread(server.wait_for, "Connected")
                 pauses.append(time.monotonic() - began)
             await streams.end()
-    assert sound(streams.all) == undisturbed
+    differing = [
+        n for n, (told, wanted) in enumerate(zip(sound(streams.all), undisturbed, strict=True)) if told != wanted
+    ]
+    assert differing == []
     print(f"{KILLS} kills; ready again after {statistics.median(pauses):.1f} s, at most {max(pauses):.1f} s")

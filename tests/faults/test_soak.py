@@ -20,9 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from runtime import demo
-from runtime.wrappers import ENTRY_POINT_GROUP
-from support.chaos import HARM, Hurt
-from support.plugin import install_plugin
+from support.chaos import HARM, Hurt, hurting
 from support.processes import serving
 from support.streams import Stream, read, sound
 
@@ -57,7 +55,7 @@ def bodies() -> list[dict[str, Any]]:
         asked.append(
             {"inputs": f"[INST] ![](data:image/png;base64,{picture})\n{question} [/INST]", "parameters": parameters}
         )
-    stories = {"max_new_tokens": 150, "ignore_eos": True}
+    stories = {"max_new_tokens": 150}
     return asked + [
         {"inputs": f"[INST] Story number {number}, please. [/INST]", "parameters": stories} for number in range(4)
     ]
@@ -149,23 +147,8 @@ class Soak:
 @pytest.fixture
 def hurt(tmp_path: Path) -> Iterator[Hurt]:
     """The backend `cpu` in fp32, whose tokens are the oracle's, with the wrapper `chaos` around it."""
-    orders = tmp_path / "orders"
-    orders.mkdir()
-    chaos = install_plugin(tmp_path / "wrappers", "chaos", "support.chaos:Chaos", group=ENTRY_POINT_GROUP)
-    arguments = [
-        "--backend",
-        "cpu",
-        "--dtype",
-        "float32",
-        "--model-id",
-        "demo",
-        "--wrap",
-        "chaos",
-        "--step-timeout",
-        "5",
-    ]
-    with serving(*arguments, folders=[chaos], variables={"CHAOS": str(orders)}) as server:
-        yield Hurt(server, orders)
+    with hurting(tmp_path, "--backend", "cpu", "--dtype", "float32", "--step-timeout", "5") as hurt:
+        yield hurt
 
 
 @pytest.mark.timeout(60 * MINUTES + 900)
