@@ -73,7 +73,6 @@ def pushed(vocabulary: Vocabulary, reply: Sequence[int]) -> None:
         seed=0,
         stop_rule=StopRule.of(StoppingParameters(max_new_tokens=LENGTH), LENGTH, MODEL.eos_ids),
         vocabulary=vocabulary,
-        sink=lambda _outcome: None,
     )
     for token in reply:
         row.push(token, -1.0)

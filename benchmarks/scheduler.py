@@ -159,7 +159,6 @@ def _row(key: int, tokenizer: Tokenizer, steps: int) -> Row:
         seed=key,
         stop_rule=StopRule.of(StoppingParameters(max_new_tokens=steps), steps, frozenset()),
         vocabulary=tokenizer,
-        sink=lambda _outcome: None,
     )
 
 

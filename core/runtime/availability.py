@@ -8,6 +8,12 @@ from runtime.errors import NotReady
 from runtime.runtime import Health, Readiness
 
 
+def check_ready(health: Health) -> None:
+    """Raise NotReady with the reason when new requests are not taken."""
+    if health.readiness is not Readiness.READY:
+        raise NotReady(f"the model is not served now: {health.message}", health.seconds_left)
+
+
 class Availability:
     """The worker's health, kept by who watches it and read by all others without waiting; lives on one event loop."""
 
@@ -29,8 +35,7 @@ class Availability:
 
     def check_ready(self) -> None:
         """Raise NotReady with the reason when new requests are not taken."""
-        if not self.is_ready:
-            raise NotReady(f"the model is not served now: {self.health.message}", self.health.seconds_left)
+        check_ready(self.health)
 
     async def ready(self) -> None:
         """Wait until requests are taken; raises NotReady when they never will be."""

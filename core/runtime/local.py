@@ -12,12 +12,13 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
-from runtime.admission import Admission, AdmissionLimits
+from runtime.admission import Admission, AdmissionLimits, Room
+from runtime.availability import check_ready
 from runtime.backend import Images, WarmupProgress
 from runtime.budgets import Budgets, Demand
 from runtime.cost import PromptCost
 from runtime.engine import Engine
-from runtime.errors import ContextExceeded, InvalidRequest, NotReady, PromptChanged
+from runtime.errors import ContextExceeded, InvalidRequest, PromptChanged
 from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
@@ -25,9 +26,8 @@ from runtime.plugins import Hooks
 from runtime.preparation import Planner
 from runtime.prompt_digest import prompt_digest
 from runtime.prompt_tokens import prompt_tokens
-from runtime.queue_forecast import Room
 from runtime.recording import Recording
-from runtime.row import Outcome, Row
+from runtime.row import Outcome, Row, to_nobody
 from runtime.runtime import (
     CachedBatch,
     Delta,
@@ -232,7 +232,7 @@ class LocalRuntime:
         if request.resumption is not None:
             raise InvalidRequest("`resumption` is for whole requests; leave it out of step operations")
         arrived = time.monotonic()
-        return await self._row(request, await self._checked(request), _ignored, arrived)
+        return await self._row(request, await self._checked(request), to_nobody, arrived)
 
     async def _checked(self, request: GenerateRequest) -> Prompt:
         """Return the prompt of a request that may be computed."""
@@ -304,9 +304,7 @@ class LocalRuntime:
         return Room(prepared.capacity.rows, prepared.budgets.total_tokens)
 
     def _check_ready(self) -> None:
-        health = self.engine.health
-        if health.readiness is not Readiness.READY:
-            raise NotReady(f"the model is not served now: {health.message}", health.seconds_left)
+        check_ready(self.engine.health)
 
     def _on_device(self, work: Callable[[Hooks, Leases], Result]) -> asyncio.Future[Result]:
         return self._ordered(lambda: self.engine.call(work))
@@ -347,7 +345,3 @@ def _checked_resumption(resumption: Resumption, digest: str, stop_rule: StopRule
             "nothing is left to generate"
         )
     return resumption.tokens
-
-
-def _ignored(_outcome: Outcome) -> None:
-    """The sink of a leased row, whose outcomes are returned by each step."""

@@ -16,7 +16,7 @@ from runtime.batches import ShapeLookup, prefill_batch
 from runtime.budgets import Demand
 from runtime.errors import BackendError
 from runtime.plugins import Hooks
-from runtime.row import Outcome, Row
+from runtime.row import Row
 from runtime.runtime import SamplingParameters
 from runtime.sampling.stopping import StopRule
 from runtime.stepper import Launched, Stepper
@@ -97,7 +97,6 @@ def _row(slot: int) -> Row:
         seed=0,
         stop_rule=StopRule(max_new_tokens=2, eos_ids=frozenset(), stop=()),
         vocabulary=_NoText(),
-        sink=_ignored,
         slot=slot,
     )
 
@@ -113,7 +112,3 @@ class _NoText:
 
     def is_special(self, token: int) -> bool:  # noqa: ARG002
         return False
-
-
-def _ignored(_outcome: Outcome) -> None:
-    """Nobody waits for it."""

@@ -33,6 +33,10 @@ from runtime.vocabulary import Vocabulary
 Outcome = Delta | RuntimeServiceError
 
 
+def to_nobody(_outcome: Outcome) -> None:
+    """The sink of a row whose outcomes nobody waits for, or gets from the step itself."""
+
+
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Row:
     """The state of one sequence; touched by the device thread only, once it is submitted."""
@@ -47,7 +51,7 @@ class Row:
     """The request's, or drawn for it."""
     stop_rule: StopRule
     vocabulary: Vocabulary
-    sink: Callable[[Outcome], None]
+    sink: Callable[[Outcome], None] = to_nobody
     """Receives what happens to the row; called on the event loop."""
     pictures: tuple[slice, ...] = ()
     """Where in the prompt the placeholders of each picture lie."""

@@ -268,8 +268,9 @@ async def test_a_client_that_never_reads() -> None:
     assert written < 2**24
 
 
-async def test_a_client_that_reads_on_is_served() -> None:
-    """However long it takes in all."""
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+async def test_a_client_that_reads_on_is_served(version: str) -> None:
+    """However long it takes in all, and whether or not the connection ends with the answer."""
     size = 2**23
 
     async def app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -280,22 +281,24 @@ async def test_a_client_that_reads_on_is_served() -> None:
 
     async with listening(app, replace(PATIENT, unread_seconds=0.3)) as server:
         client = await server.client(receive_buffer=4096)
-        await client.send(head(len(ASK)) + ASK)
+        await client.send(head(len(ASK)).replace(b"1.1", version.encode()) + ASK)
         assert len((await asyncio.wait_for(client.answer(), SECONDS)).body) == size
 
 
 async def test_connections_are_bounded() -> None:
     """One more ends the one that has waited longest without asking; requests at work stay."""
-    running = asyncio.Event()
+    running, started = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/generate":
+            started.set()
             await running.wait()
         await answer_nothing(scope, receive, send)
 
     async with listening(app, replace(PATIENT, connections=3)) as server:
         worker = await server.client()
         await worker.send(head(len(ASK)) + ASK)
+        await started.wait()
         idle = [await server.client() for _ in range(20)]
         assert (await server.asked(HEALTH)).status == 204
         for client in idle[:-2]:

@@ -42,7 +42,6 @@ def row(prompt: tuple[int, ...], slot: int, held: int = 0, longest: int | None =
         seed=0,
         stop_rule=StopRule.of(StoppingParameters(max_new_tokens=5), 9, frozenset()),
         vocabulary=TOKENIZER,
-        sink=lambda outcome: None,
         slot=slot,
         **more,
     )

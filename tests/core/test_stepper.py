@@ -45,7 +45,6 @@ def row(slot: int, top_n: int = 0, matcher: Matcher | None = None) -> Row:
         seed=0,
         stop_rule=StopRule.of(StoppingParameters(max_new_tokens=5), 9, frozenset({EOS})),
         vocabulary=TOKENIZER,
-        sink=lambda outcome: None,
         top_n=top_n,
         matcher=matcher,
         slot=slot,

@@ -9,7 +9,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from runtime.telemetry.gateway import GatewayMetrics
 from support.chaos import Hurt
+from support.scrape import read_scrape
 from support.streams import Streams, read, sound
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +25,9 @@ BODIES: list[dict[str, Any]] = [
     for colour in ("green", "red", "blue", "black")
     for drawn in (False, True)
 ]
-LIKE_THESE = ("abort", "leave", "lose the device", "stop", "run out of memory", "wrong shape", "no numbers", "pause")
+LIKE_THESE = ("abort", "leave", "lose the device", "stop", "run out of memory", "wrong shape", "no numbers")
 """Much like to be killed, to hang and to fail."""
+GATEWAY = read_scrape(GatewayMetrics().exposition())
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,14 @@ def undisturbed(hurt: Hurt) -> list[str | None]:
     streams = asyncio.run(read(hurt.server.http, BODIES))
     assert [len(stream.ids) for stream in streams] == [LENGTH] * len(BODIES)
     return sound(streams)
+
+
+def counts(hurt: Hurt) -> dict[str, float]:
+    """What the gateway's metrics say."""
+    with hurt.server.client() as http:
+        lines = http.get("/metrics").text.splitlines()
+    numbers = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
+    return {name: number for name, number in numbers.items() if name.partition("{")[0] in GATEWAY}
 
 
 @pytest.mark.parametrize(
@@ -73,6 +84,31 @@ async def test_worker_that_dies_again_and_again(hurt: Hurt, undisturbed: list[st
         assert sound(streams.all) == undisturbed
 
 
+async def test_slow_step(hurt: Hurt, undisturbed: list[str | None]) -> None:
+    """One that takes less than --step-timeout is waited for."""
+    before, worker = counts(hurt), hurt.server.worker
+    async with Streams(hurt.server.http, BODIES) as streams:
+        for _ in range(2):
+            await streams.grow(5)
+            hurt.order("decode", "pause")
+        await streams.end()
+        assert sound(streams.all) == undisturbed
+    assert (counts(hurt), hurt.server.worker) == (before, worker)
+
+
+@pytest.mark.long
+async def test_worker_that_dies_while_it_loads(hurt: Hurt, undisturbed: list[str | None]) -> None:
+    """The streams wait for the worker after the next one, which is started after a longer pause."""
+    async with Streams(hurt.server.http, BODIES) as streams:
+        await streams.have(3)
+        hurt.order("load", "kill")
+        hurt.order("decode", "kill")
+        for seconds in (1, 2):
+            await asyncio.to_thread(hurt.server.wait_for, f"restarting it in {seconds} s")
+        await streams.end()
+        assert sound(streams.all) == undisturbed
+
+
 async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
     """A prompt that kills every worker is given up with a clear error; its neighbours are not."""
     poison = {"inputs": "What is gold?", "parameters": {"max_new_tokens": 5}}
@@ -88,11 +124,9 @@ async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
 
 async def test_metrics_tell_what_happened(hurt: Hurt) -> None:
     """They outlive the workers."""
-    with hurt.server.client() as http:
-        lines = http.get("/metrics").text.splitlines()
-    counts = {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if not line.startswith("#")}
-    assert counts['runtime_worker_restarts_total{reason="ended"}'] >= 1
-    assert counts['runtime_worker_restarts_total{reason="stuck"}'] >= 1
-    assert counts["runtime_replies_resumed_total"] >= len(BODIES)
-    assert counts["runtime_tokens_replayed_total"] >= 10 * len(BODIES)
-    assert counts["runtime_requests_quarantined_total"] == 1
+    told = counts(hurt)
+    assert told['runtime_worker_restarts_total{reason="ended"}'] >= 1
+    assert told['runtime_worker_restarts_total{reason="stuck"}'] >= 1
+    assert told["runtime_replies_resumed_total"] >= len(BODIES)
+    assert told["runtime_tokens_replayed_total"] >= 10 * len(BODIES)
+    assert told["runtime_requests_quarantined_total"] == 1

@@ -19,6 +19,7 @@ PLUGINS = sorted((ROOT / "plugins").rglob("*.py"))
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "knobs": set(),
+    "console": set(),
     "config": {"errors", "knobs"},
     "compatibility": {"errors", "knobs"},
     "backend": {"knobs"},
@@ -28,6 +29,7 @@ LAYERS: dict[str, set[str]] = {
     "receipt": {"errors"},
     "replay": {"errors", "receipt"},
     "runtime": {"backend", "cost", "receipt"},
+    "availability": {"errors", "runtime"},
     "recording": {"backend", "receipt", "runtime"},
     "v1": set(),
     "v3": set(),
@@ -70,15 +72,13 @@ LAYERS: dict[str, set[str]] = {
         "backend", "batches", "budgets", "errors", "leases", "plugins", "prefixes", "preparation", "probe", "row",
         "runtime", "scheduler", "slots", "stepper", "telemetry",
     },
-    "pace": set(),
-    "queue_forecast": {"pace"},
-    "admission": {"budgets", "errors", "pace", "queue_forecast", "row", "runtime", "telemetry"},
+    "admission": {"budgets", "errors", "row", "runtime", "telemetry"},
     "mailbox": {"row", "runtime"},
     "prompt_tokens": {"detokenize", "runtime", "vocabulary"},
     "local": {
-        "admission", "backend", "budgets", "cost", "engine", "errors", "leases", "mailbox", "parameters", "plugins",
-        "preparation", "prompt_digest", "prompt_tokens", "queue_forecast", "recording", "row", "runtime", "sampling",
-        "telemetry", "vocabulary",
+        "admission", "availability", "backend", "budgets", "cost", "engine", "errors", "leases", "mailbox",
+        "parameters", "plugins", "preparation", "prompt_digest", "prompt_tokens", "recording", "row", "runtime",
+        "sampling", "telemetry", "vocabulary",
     },
     "api_key": set(),
     "clients": {"errors"},
@@ -90,7 +90,6 @@ LAYERS: dict[str, set[str]] = {
     "http": {"api_key", "clients", "cost", "errors", "parameters", "prompt", "runtime", "telemetry"},
     "verify": {"backend", "batches", "errors", "geometry", "parts", "plugins", "prompt", "shapes"},
     "shadow": {"backend", "geometry", "hookspecs", "plugins", "telemetry", "verify"},
-    "availability": {"errors", "runtime"},
     "draining": {"availability", "backend", "runtime"},
     "resuming": {"availability", "errors", "remote", "runtime", "telemetry"},
     "serve": {
@@ -99,10 +98,11 @@ LAYERS: dict[str, set[str]] = {
         "rpc", "runtime", "sampling", "shadow", "shapes", "telemetry", "verify", "wrappers",
     },
     "conformance": {
-        "backend", "batches", "budgets", "demo", "errors", "geometry", "knobs", "model", "parts", "plugins", "shapes",
+        "backend", "batches", "budgets", "console", "demo", "errors", "geometry", "knobs", "model", "parts", "plugins",
+        "shapes",
     },
     "cli": {
-        "backend", "budgets", "compatibility", "config", "conformance", "demo", "errors", "knobs", "model",
+        "backend", "budgets", "compatibility", "config", "conformance", "console", "demo", "errors", "knobs", "model",
         "new_backend", "plugins", "receipt", "replay", "serve", "shapes", "telemetry", "verify",
     },
 }  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from runtime.pace import Pace
-from runtime.queue_forecast import Backlog, Forecast, Room, Work
+from runtime.admission.forecast import Backlog, Forecast, Room, Work
+from runtime.admission.pace import Pace
 from support.simulator import Job, Simulator
 
 

@@ -34,7 +34,6 @@ def row(prompt: Sequence[int], count: int = 8) -> Row:
         seed=0,
         stop_rule=rule,
         vocabulary=TOKENIZER,
-        sink=lambda _outcome: None,
     )
 
 

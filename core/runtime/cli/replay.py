@@ -66,20 +66,18 @@ class _Server:
 
 def _compared(receipt_text: str, request_text: str, server: _Server) -> Comparison:
     """Replay, print and return what came of it."""
-    from rich.console import Console
-
+    from runtime.console import report_console
     from runtime.replay.comparison import Comparison
     from runtime.replay.documents import parsed, receipt_in
     from runtime.replay.request import replay_request
-    from runtime.replay.table import WIDTH, print_comparison
+    from runtime.replay.table import print_comparison
 
     before = receipt_in(receipt_text)
     wanted = replay_request(parsed(request_text, "the request"), before)
     comparison = Comparison(before, _replayed(server.post(wanted.route, wanted.body)))
     found = comparison.first_difference if comparison.same_prompt else None
     texts = {} if found is None else _texts(server, before, found)
-    console = Console()
-    print_comparison(comparison, texts, console if console.is_terminal else Console(width=WIDTH))
+    print_comparison(comparison, texts, report_console())
     return comparison
 
 

@@ -74,22 +74,20 @@ def _verified(
     settings: Settings, against: str, choice: _Choice, json_file: Path | None, html_file: Path | None
 ) -> bool:
     """Compare, print and write; return whether the backend passes."""
-    from rich.console import Console
-
+    from runtime.console import report_console
     from runtime.plugins import backend_named
     from runtime.verify.apart import perform_apart
     from runtime.verify.page import page_of
     from runtime.verify.report import report_of
-    from runtime.verify.table import WIDTH, print_report
+    from runtime.verify.table import print_report
     from runtime.verify.verification import verify
 
     backend, oracle = backend_named(settings.backend), backend_named(against)
     question = _question(settings, backend, oracle, choice)
-    console = Console()
     with _progress() as tell:
         finding = verify(question, perform_apart, tell)
     report = report_of(question, finding, settings.model_id, backend, oracle)
-    print_report(report, console if console.is_terminal else Console(width=WIDTH))
+    print_report(report, report_console())
     for file, text in ((json_file, report.json), (html_file, lambda: page_of(report))):
         if file is not None:
             _write(file, text())

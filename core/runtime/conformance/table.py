@@ -9,9 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from runtime.conformance.report import Outcome, Report, Result
+from runtime.console import report_console
 
-WIDTH: Final = 120
-"""Columns where nobody says how wide the output is: a file, or a log of CI."""
 STYLES: Final = {
     Result.PASSED: "green",
     Result.FAILED: "bold red",
@@ -23,9 +22,7 @@ STYLES: Final = {
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Print the table, what each failed check means, and the verdict."""
-    if console is None:
-        console = Console()
-        console = console if console.is_terminal else Console(width=WIDTH)
+    console = report_console() if console is None else console
     table = Table(box=None, pad_edge=False)
     for heading in ("CHECK", "RESULT", "SEEN"):
         table.add_column(heading, no_wrap=heading != "SEEN")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from runtime.clients import ClientPlaces
@@ -22,13 +24,10 @@ class ClientLimit:
             await self._app(scope, receive, send)
             return
         address = (scope.get("client") or ("",))[0]
-        place = self._places.place(address)
-        try:
-            place.__enter__()
-        except Overloaded as error:
-            await error_answer(error, scope)(scope, receive, send)
-            return
-        try:
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._places.place(address))
+            except Overloaded as error:
+                await error_answer(error, scope)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            place.__exit__(None, None, None)

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from runtime.replay.comparison import Comparison, TokenDifference
 
-WIDTH: Final = 120
-"""Columns where there is no terminal."""
 DIGEST: Final = re.compile("[0-9a-f]{64}")
 SHOWN: Final = 16
 """Digits of a digest."""

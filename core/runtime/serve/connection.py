@@ -119,9 +119,11 @@ class BoundedConnection(H11Protocol):
         self._limits = limits
         self._is_over = False
         """Whether the last answer is written, and what still comes is dropped."""
-        self._phase: object = None
+        self._phase = (False, True, 0)
+        """What the client is to do next, as of `_since`: not ending, waiting, after so many requests."""
         self._since = self._heard = self.loop.time()
         self._unread: tuple[float, int] | None = None
+        """Bytes that wait for the client to read on, and when they were counted."""
 
     @property
     def is_waiting(self) -> bool:
@@ -151,11 +153,6 @@ class BoundedConnection(H11Protocol):
         """Say in our words what the parser refused; uvicorn's are for its log."""
         self._refuse(self.conn.refusal)
 
-    def pause_writing(self) -> None:
-        """Begin to watch how fast the client reads."""
-        self._unread = self.loop.time(), self.transport.get_write_buffer_size()
-        super().pause_writing()
-
     def resume_writing(self) -> None:
         """The client has read enough."""
         self._unread = None
@@ -169,11 +166,12 @@ class BoundedConnection(H11Protocol):
         if phase != self._phase:
             self._phase, self._since = phase, now
         waited = now - self._since
-        if is_ending:
+        unread = self.transport.get_write_buffer_size()
+        if unread and (is_ending or self.flow.write_paused):
+            self._check_reader(now, unread)
+        elif is_ending:
             if waited > limits.close_seconds:
                 self.transport.abort()
-        elif self._unread is not None:
-            self._check_reader(now, *self._unread)
         elif self.is_waiting:
             if waited > limits.head_seconds:
                 self._refuse(TooSlow(f"no whole request came within {limits.head_seconds:g} s"))
@@ -187,13 +185,13 @@ class BoundedConnection(H11Protocol):
         """Whether the request is answered while its body still comes."""
         return self.conn.their_state is h11.SEND_BODY and self.cycle is not None and self.cycle.response_complete
 
-    def _check_reader(self, now: float, since: float, unread: int) -> None:
+    def _check_reader(self, now: float, unread: int) -> None:
+        since, before = self._unread = self._unread or (now, unread)
         if now - since < self._limits.unread_seconds:
             return
-        left = self.transport.get_write_buffer_size()
-        if unread - left < self._limits.unread_rate * (now - since):
+        if before - unread < self._limits.unread_rate * (now - since):
             self.transport.abort()  # which ends the request, as any hang-up does
-        self._unread = now, left
+        self._unread = now, unread
 
     def _refuse(self, error: RuntimeServiceError) -> None:
         """Answer with an error, where an answer can begin still, and end the connection."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.availability import Availability
 from runtime.config import Settings
 from runtime.draining import DrainingRuntime
+from runtime.errors import StartupError
 from runtime.remote import RemoteRuntime
 from runtime.resuming import ResumingRuntime
 from runtime.runtime import Health, Readiness
@@ -27,16 +29,16 @@ log = logging.getLogger(__name__)
 async def run_gateway(settings: Settings) -> None:
     """Serve until a signal comes.
 
-    Raises StartupError when a port is taken or the worker cannot start.
+    Raises StartupError when a port is taken, the disk is full or the worker cannot start.
     """
     orders = orders_by_signal()
     door = FrontDoor(settings)
     with (
         tracing(settings.otlp_endpoint, settings.otlp_service_name, "gateway") as traces,
         door.listen() as listener,
-        tempfile.TemporaryDirectory() as folder,
+        _folder_of_sockets() as folder,
     ):
-        worker_address = f"unix:{Path(folder) / 'worker.sock'}"
+        worker_address = f"unix:{folder / 'worker.sock'}"
         availability, metrics = Availability(), GatewayMetrics()
         runtime = DrainingRuntime(ResumingRuntime(worker_address, availability, metrics), availability)
         worker = RemoteRuntime(worker_address)  # who watches it has a channel of its own
@@ -87,3 +89,17 @@ async def run_gateway(settings: Settings) -> None:
                 hurrying.cancel()
                 await worker.aclose()
                 await runtime.aclose()
+
+
+@contextmanager
+def _folder_of_sockets() -> Iterator[Path]:
+    """A folder that only this user may enter; the sockets are all that a server writes to a disk, but for its log."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise StartupError(
+            "there is no room for the worker's socket: the folder of temporary files is full or cannot be written; free "
+            "some space, or set TMPDIR to another folder"
+        ) from error
+    with folder as name:
+        yield Path(name)

@@ -12,8 +12,6 @@ from rich.text import Text
 from runtime.verify.report import Report
 from runtime.verify.verdict import STAGES, CaseVerdict, StageVerdict, order
 
-WIDTH: Final = 110
-"""Columns where there is no terminal."""
 LISTED: Final = 5
 """Flips that are told one by one."""
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 
-from runtime.pace import Pace
+from runtime.admission.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from runtime.admission import Admission, AdmissionLimits, Place
+from runtime.admission.forecast import Room
 from runtime.budgets import Demand
 from runtime.errors import BackendError, Overloaded
-from runtime.queue_forecast import Room
 from runtime.runtime import (
     Completion,
     Delta,

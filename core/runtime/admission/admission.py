@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+from runtime.admission.forecast import Backlog, Room, Work
+from runtime.admission.pace import Pace
 from runtime.budgets import Demand
 from runtime.errors import Overloaded
-from runtime.pace import Pace
-from runtime.queue_forecast import Backlog, Room, Work
 from runtime.row import Outcome, Row
 from runtime.runtime import Delta, FinishReason, GenerateRequest
 from runtime.telemetry.metrics import Metrics

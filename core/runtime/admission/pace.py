@@ -12,6 +12,8 @@ PREFILLS: Final = 10
 """Prefills that a mean is mostly of; prompts differ, so that these are few."""
 DECODES: Final = 50
 REPLIES: Final = 50
+SMALL: Final = 1e-9
+"""Ends to expect in a reply, below which there is none."""
 
 
 class Pace:
@@ -69,10 +71,6 @@ class Pace:
         if whole < SMALL:
             return float(longest)
         return min(float(longest), -math.expm1(longest * math.log1p(-chance)) / chance)
-
-
-SMALL: Final = 1e-9
-"""Ends to expect in a reply, below which there is none."""
 
 
 class _Ratio:

@@ -7,7 +7,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime.pace import REPLIES, Pace
+from runtime.admission.pace import REPLIES, Pace
 
 REPLY = st.tuples(st.integers(1, 10_000), st.integers(1, 10_000), st.booleans())
 

@@ -9,9 +9,9 @@ import statistics
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime.admission.forecast import Backlog, Forecast, Room, Work
+from runtime.admission.pace import Pace
 from runtime.budgets import Budgets
-from runtime.pace import Pace
-from runtime.queue_forecast import Backlog, Forecast, Room, Work
 from support.foreseeing import Foreseeing
 from support.simulator import Job
 
