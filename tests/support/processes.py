@@ -167,6 +167,6 @@ def serving(
         if server.process.poll() is None:
             server.signal(signal.SIGTERM)
             assert server.wait() == 0
-            assert server.tracebacks == 0
+            assert server.tracebacks == 0, "\n".join(server.output)
     finally:
         server.kill()
