@@ -19,6 +19,8 @@ class Availability:
 
     def __init__(self) -> None:
         self.health = Health(Readiness.LOADING, "the worker is starting")
+        self.changes = 0
+        """How often something was told, so that who asks a worker can see that the answer is out of date."""
         self._changed = asyncio.Event()
 
     @property
@@ -30,6 +32,7 @@ class Availability:
         """Set what was seen; a server that stops stays so."""
         if self.health.readiness is not Readiness.STOPPING:
             self.health = health
+            self.changes += 1
             self._changed.set()
             self._changed = asyncio.Event()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Leases:
         self._clock = clock
         self._metrics = metrics
         self._shapes = shapes
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(1 + secrets.randbits(32))  # an id of a worker before is nobody's here
         self._batches: dict[int, LeasedBatch] = {}
 
     def prefill(self, requests: Sequence[tuple[int, Row]]) -> StepResult:

@@ -78,25 +78,24 @@ class Resumer:
         if request.resumption is not None:
             raise InvalidRequest("`resumption` is the server's own; leave it out")
         self._availability.check_ready()
-        reply = _Reply(_seeded(request))
-        while True:
-            turn = _Turn(self._alone)
-            try:
-                if reply.failures >= SUSPECT_AFTER:
-                    await turn.take()
-                async with aclosing(attempt(reply.request)) as deltas:
-                    async for delta in deltas:
-                        turn.give()
-                        yield reply.took(delta)
-                        if delta.completion is not None:
-                            return
-                raise NotReady("the worker ended the reply too soon")
-            except (NotReady, BackendError) as error:
-                await self._failed(reply, error)
-            finally:
-                turn.give()
+        reply, turn = _Reply(_seeded(request)), _Turn(self._alone)
+        try:
+            while True:
+                try:
+                    async with aclosing(attempt(reply.request)) as deltas:
+                        async for delta in deltas:
+                            turn.give()
+                            yield reply.took(delta)
+                            if delta.completion is not None:
+                                return
+                    raise NotReady("the worker ended the reply too soon")
+                except (NotReady, BackendError) as error:
+                    turn.give()
+                    await self._failed(reply, turn, error)
+        finally:
+            turn.give()
 
-    async def _failed(self, reply: _Reply, error: NotReady | BackendError) -> None:
+    async def _failed(self, reply: _Reply, turn: _Turn, error: NotReady | BackendError) -> None:
         """Wait until the request can be tried again; raise NotReady or Quarantined when it cannot be."""
         reply.broke_off()
         if isinstance(error, NotReady) and self._availability.is_ready:  # who watches the worker does not know yet
@@ -109,6 +108,8 @@ class Resumer:
                 f"tried again; the last reason: {error.message}"
             ) from error
         log.warning("a reply broke off behind %d tokens (%s); it goes on", len(reply.told), type(error).__name__)
+        if reply.failures >= SUSPECT_AFTER:
+            await turn.take()  # before the worker is waited for, as the suspect before may take it along
         try:
             await asyncio.wait_for(self._availability.ready(), RESUME_SECONDS)
         except asyncio.TimeoutError:

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from runtime.availability import Availability
 from runtime.errors import BackendError, DeviceLost, InvalidRequest, NotReady, Quarantined, RuntimeServiceError
-from runtime.resuming import MOST_FAILURES, Resumer
+from runtime.resuming import MOST_FAILURES, SUSPECT_AFTER, Resumer
 from runtime.runtime import (
     Completion,
     Delta,
@@ -66,6 +66,8 @@ class Workers:
         assert isinstance(part, TextPart)
         before = sum(each.parts == asked.parts for each in self.asked)
         self.asked.append(asked)
+        if not self.availability.is_ready:  # nobody is there
+            raise GONE
         self.running.add(part.text)
         self.beside.append(set(self.running))
         try:
@@ -242,6 +244,20 @@ async def test_neighbours_of_poison_are_saved(workers: Workers, early: int) -> N
     assert [outcome for outcome in outcomes if isinstance(outcome, list)] == [list(range(LENGTH))] * 3
     assert isinstance(outcomes[2], Quarantined)
     assert workers.count("runtime_requests_quarantined_total") == 1
+
+
+async def test_suspect_waits_for_the_worker_that_another_took_along(workers: Workers) -> None:
+    """Its turn comes with a worker, not with the end of the suspect before it."""
+    workers.restarts = False
+    workers.breaks = lambda name, attempt, step: GONE if name == "poison" or attempt < SUSPECT_AFTER else None
+    names = ["poison", "a", "b"]
+    replying = asyncio.gather(*(workers.reply(request(name)) for name in names), return_exceptions=True)
+    for _ in range(MOST_FAILURES):
+        await turns()
+        workers.availability.tell(READY)
+    poison, *others = await asyncio.wait_for(replying, 5)
+    assert isinstance(poison, Quarantined)
+    assert others == [list(range(LENGTH))] * 2
 
 
 async def test_suspect_whose_client_hangs_up(workers: Workers) -> None:

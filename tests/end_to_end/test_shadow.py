@@ -32,7 +32,7 @@ def test_replies_are_computed_again() -> None:
 
             deadline = time.monotonic() + SECONDS
             while told("compared_total")[""] < 5 and time.monotonic() < deadline:
-                pass
+                time.sleep(0.1)  # else the questions would leave nothing to the shadow, which is nicer than the server
             assert told("compared_total")[""] == 5
             assert told("disagreements_total")["large"] == 0
             assert told("dropped_total") == {"busy": 0, "unknown": 0, "failed": 0}

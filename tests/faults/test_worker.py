@@ -110,10 +110,13 @@ async def test_worker_that_dies_while_it_loads(hurt: Hurt, undisturbed: list[str
 
 
 async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
-    """A prompt that kills every worker is given up with a clear error; its neighbours are not."""
+    """A prompt that kills every worker is given up with a clear error; its neighbours are not.
+
+    They have so much to compute again that the next worker ends before they get a new token: they are suspects too.
+    """
     poison = {"inputs": "What is gold?", "parameters": {"max_new_tokens": 5}}
     async with Streams(hurt.server.http, BODIES) as streams:
-        await streams.have(3)
+        await streams.have(30)
         (refused,) = await read(hurt.server.http, [poison])
         assert refused.error is not None
         assert (refused.status, refused.error["error_type"]) == (424, "generation")

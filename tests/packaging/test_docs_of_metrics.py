@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from runtime.telemetry.gateway import GatewayMetrics
 from runtime.telemetry.metrics import Metrics
 from support.scrape import read_scrape
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "monitoring.md").read_text()
 ROW = re.compile(r"^\| `((?:tgi|runtime)_\w+)` \| (\w+) \| (?:`(\w+)`(?:: ((?:`\w+`(?:, )?)+))?)?\s*\|", re.MULTILINE)
 TOLD = {name: (kind, label, set(re.findall(r"\w+", values))) for name, kind, label, values in ROW.findall(PAGE)}
-SCRAPE = read_scrape(Metrics(48, 64, 4).exposition())
+SCRAPE = read_scrape(Metrics(48, 64, 4).exposition() + GatewayMetrics().exposition())
 
 
 def test_every_metric_is_told() -> None:

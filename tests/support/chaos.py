@@ -1,9 +1,9 @@
 """A wrapper that does harm on order from another process; installed as a wrapper of the name `chaos`.
 
 Before each hook, and when it is made, which is when a model is loaded, it looks into the folder that the variable CHAOS
-names for a file of the hook's name, or `load`, takes it away and does what is written in it: a name of `HARM`, or HOLD. A prompt
-that holds the token POISON ("gold") kills the process that computes it. A decode takes STEP_SECONDS, so that replies last long
-enough to be hurt.
+names for a file of the hook's name, or `load`, takes it away and does what is written in it: a name of `HARM`, or HOLD.
+A prompt that holds the token POISON ("gold") kills the process that computes it. A decode takes STEP_SECONDS, so that
+replies last long enough to be hurt.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def _folder_of_sockets() -> Iterator[Path]:
         folder = tempfile.TemporaryDirectory()
     except OSError as error:
         raise StartupError(
-            "there is no room for the worker's socket: the folder of temporary files is full or cannot be written; free "
-            "some space, or set TMPDIR to another folder"
+            "there is no room for the worker's socket: the folder of temporary files is full or cannot be written; "
+            "free some space, or set TMPDIR to another folder"
         ) from error
     with folder as name:
         yield Path(name)

@@ -76,9 +76,12 @@ class Monitor:
 
     async def look(self) -> str:
         """Ask once and tell what was seen; return in what way the worker is stuck, or nothing."""
+        known = self._availability.changes
         health = await self._answer()
         if health is None:
             return await self._silent()
+        if self._availability.changes != known:  # a reply broke off meanwhile: the answer may be of before
+            return ""
         if self.has_served or health.readiness is Readiness.READY:
             self._answered = self._clock()
         elif health.readiness is Readiness.FAILED:  # before it served it ends, and says why itself

@@ -68,6 +68,7 @@ def set_up_logs(process: str, as_json: bool = False) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.raiseExceptions = False  # where a line cannot be written, neither can its traceback
     for noisy in ("httpx", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its C core would write to standard error what we tell ourselves

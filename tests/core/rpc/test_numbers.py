@@ -69,7 +69,7 @@ TGI_ENUMS = {
 OURS = {
     *("TokenIds", "Message", "PrefillShape", "DecodeShape", "VisionShape", "ConcatenateRequest", "ConcatenateResponse"),
     *("GenerateRequest", "GenerateResponse", "TokenizeRequest", "TokenizeResponse", "PromptToken"),
-    *("MetricsRequest", "MetricsResponse", "Timings", "ImageCost", "PromptCost", "Receipt"),
+    *("MetricsRequest", "MetricsResponse", "Timings", "ImageCost", "PromptCost", "Receipt", "Resumption"),
 }
 FILES = (messages_pb2, backend_pb2, generation_pb2)
 MESSAGES: dict[str, Descriptor] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 from runtime.availability import Availability
@@ -26,12 +27,15 @@ class Watched(ScriptedRuntime):
         super().__init__()
         self.answer: Health | Exception | None = GONE
         """None hangs."""
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Happens while the answer is on its way."""
         self.now = 100.0
         self.availability = Availability()
         self.changes: list[Readiness] = []
         self.monitor = Monitor(self, self.availability, step_timeout, self._changed, lambda: self.now)
 
     async def health(self) -> Health:
+        self.meanwhile()
         if self.answer is None:
             await asyncio.Event().wait()
         if isinstance(self.answer, Exception):
@@ -190,3 +194,16 @@ async def test_it_watches_until_the_worker_is_stuck(monkeypatch: pytest.MonkeyPa
     reason = await asyncio.wait_for(watched.monitor.watch(), SECONDS)
     assert reason == "the device is in the same step for 61 s"
     assert pauses == [module.STARTING_POLL_SECONDS] * 2 + [module.POLL_SECONDS] * 2
+
+
+async def test_answer_from_before_a_failure() -> None:
+    """A reply that breaks off tells that the worker is gone; its last answer does not make it ready again."""
+    watched = Watched()
+    await watched.look(READY)
+    gone = Health(Readiness.LOADING, "the worker is gone")
+    watched.meanwhile = lambda: watched.availability.tell(gone)
+    await watched.look(READY)
+    assert watched.availability.health == gone
+    watched.meanwhile = lambda: None
+    await watched.look(READY)
+    assert watched.availability.is_ready
