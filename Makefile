@@ -8,7 +8,7 @@ VENV_OPTIMUM := .venv-optimum
 PORT ?= 3000
 VIRTUAL_HPU_RELEASE ?= 1.19
 
-.PHONY: help setup demo serve virtual-hpu test test-transformers-4 test-optimum test-hpu check format protos docs bench-serving verify-faults fuzz faults soak clean
+.PHONY: help setup demo serve virtual-hpu test test-long test-transformers-4 test-optimum test-hpu verify-optimum check format protos docs bench-serving verify-faults fuzz faults soak clean
 
 help:  ## Show this list.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ virtual-hpu: setup  ## Serve the bundled model on an emulated Gaudi until Ctrl-C
 test: setup  ## Run the tests, two files at a time.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-long: setup  ## Run the tests marked long, which `make test` leaves out, but for those of faults.
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long --ignore tests/faults
+
 test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with version 4.55.
 	$(VENV4)/bin/python -m pytest -n 2 --dist loadfile tests/core/prompt tests/core/model tests/plugins/cpu_reference \
 		tests/plugins/torch tests/core/verify tests/end_to_end/test_demo_model.py tests/clients/test_text_generation.py
@@ -61,8 +64,8 @@ test-transformers-4: $(VENV4)/.done  ## Run what depends on transformers with ve
 test-optimum: $(VENV_OPTIMUM)/.done  ## Run the tests of hpu_optimum with optimum-habana.
 	PATH="$(CURDIR)/$(VENV_OPTIMUM)/bin:$$PATH" $(VENV_OPTIMUM)/bin/python -m pytest tests/plugins/hpu_optimum
 
-test-hpu: setup  ## Test the backend hpu on the virtual device with 2000 requests in each mode.
-	HPU_REQUESTS=2000 $(BIN)/python -m pytest tests/plugins/hpu
+test-hpu: setup  ## Test the backend hpu on the virtual device with 2000 requests in each mode, and every release of it.
+	HPU_REQUESTS=2000 $(BIN)/python -m pytest tests/plugins/hpu -m "not soak"
 
 # Verify exits with 1 when it finds a divergence, which is what is expected of it here.
 verify-optimum: $(VENV_OPTIMUM)/.done  ## Let `runtime verify` find what is wrong in optimum-habana.

@@ -23,7 +23,7 @@ from runtime.http.options import HttpOptions
 from runtime.knobs import GROUPS, KNOBS, Knob
 from runtime.rpc.server import SERVICES
 from runtime_hpu.options import OPTIONS as HPU_OPTIONS
-from runtime_torch import OPTIONS
+from runtime_torch import CUDA_OPTIONS, OPTIONS
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PAGES: Final = (ROOT / "docs" / "configuration.md", ROOT / "docs" / "proofs.md")
@@ -83,6 +83,7 @@ def _tables() -> Iterator[tuple[str, str]]:
     for group, knobs in GROUPS.items():
         yield group.lower(), _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in knobs])
     yield "cpu", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in OPTIONS])
+    yield "cuda", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in CUDA_OPTIONS])
     yield "hpu", _table(("Flag", "Environment", "Default", "Meaning"), [_knob_row(knob) for knob in HPU_OPTIONS])
     for name, refused in (("refused", True), ("ignored", False)):
         flags = [flag for flag in FOREIGN_FLAGS if flag.refused is refused]

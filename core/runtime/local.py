@@ -3,72 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol, TypeVar
+from typing import TypeVar
 
 from runtime.admission import Admission, AdmissionLimits, Room
 from runtime.availability import check_ready
-from runtime.backend import Images, WarmupProgress
-from runtime.budgets import Budgets, Demand
+from runtime.backend import WarmupProgress
+from runtime.budgets import Budgets
 from runtime.cost import PromptCost
 from runtime.engine import Engine
-from runtime.errors import ContextExceeded, InvalidRequest, PromptChanged
+from runtime.errors import InvalidRequest
 from runtime.leases import Leases
 from runtime.mailbox import Mailbox
 from runtime.parameters import check_parameters
 from runtime.plugins import Hooks
 from runtime.preparation import Planner
-from runtime.prompt_digest import prompt_digest
 from runtime.prompt_tokens import prompt_tokens
-from runtime.recording import Recording
 from runtime.row import Outcome, Row, to_nobody
+from runtime.row_maker import PREPARE_THREADS, Prompt, RowMaker, context_of
 from runtime.runtime import (
     CachedBatch,
     Delta,
     GenerateRequest,
-    Grammar,
     Health,
     Info,
     Readiness,
-    Resumption,
     StepRequest,
     StepResult,
     Tokenization,
 )
 from runtime.sampling.grammar import GrammarCompiler
-from runtime.sampling.matcher import Matcher
-from runtime.sampling.stopping import StopRule
 from runtime.telemetry.metrics import Metrics
-from runtime.telemetry.pictures import PictureCost
 from runtime.telemetry.requests import RequestWatch
 from runtime.vocabulary import Vocabulary
 
-PREPARE_THREADS: Final = 2
-"""Threads that tokenize and decode pictures; TGI's --validation-workers default."""
-
 Result = TypeVar("Result")
-
-
-class Prompt(Protocol):
-    """A prepared prompt."""
-
-    @property
-    def tokens(self) -> tuple[int, ...]: ...
-
-    @property
-    def images(self) -> Images | None: ...
-
-    @property
-    def pictures(self) -> Sequence[PictureCost]: ...
-
-    @property
-    def places(self) -> tuple[slice, ...]: ...
 
 
 class LocalRuntime:
@@ -103,18 +76,13 @@ class LocalRuntime:
         Without `budgets` only the slots limit what runs together, and without `grammars` none is served. `max_queue`
         and `max_queue_seconds` bound the wait for a slot (`runtime.admission`). The rest is the engine's.
         """
-        self._prepare = prepare
+        self._rows = RowMaker(prepare, vocabulary, eos_ids, info, prepare_threads, grammars)
         self._release = release
-        self._grammars = grammars
         self._metrics = metrics or metrics_of(info)
         self._vocabulary = vocabulary
-        self._eos_ids = eos_ids
         self._info = info
         self._max_stop_sequences = max_stop_sequences
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(prepare_threads, thread_name_prefix="prepare")
-        self._grammar_pool = ThreadPoolExecutor(1, thread_name_prefix="compile")  # so that no prompt waits for one
-        self._keys = itertools.count()
         limits = AdmissionLimits(info.max_concurrent_requests, max_queue, max_queue_seconds)
         self._admission = Admission(limits, self._shared_room, self._metrics)
         self.engine = Engine(
@@ -137,7 +105,7 @@ class LocalRuntime:
             mailbox = Mailbox()
             prompt = await self._checked(request)
             watch.prepared(len(prompt.tokens), prompt.pictures)
-            row = await self._row(request, prompt, mailbox.put, watch.arrived)
+            row = await self._row(request, prompt, watch.arrived, mailbox.put)
             self._admission.prepared(place, row, request)
             watch.submitted(row, row.stop_rule.max_new_tokens)
             self.engine.submit(row)
@@ -157,7 +125,7 @@ class LocalRuntime:
     async def tokenize(self, request: GenerateRequest) -> Tokenization:
         """Return the prompt's tokens, and what they would cost."""
         with self._admission.counted():
-            prompt = await self._prepared(request)
+            prompt = await self._rows.prompt(request)
         length = len(prompt.tokens)
         cost = PromptCost.of(length, prompt.images, prompt.places, self.engine.bucket(length, prompt.places))
         return Tokenization(prompt_tokens(prompt.tokens, self._vocabulary, request), cost)
@@ -171,7 +139,7 @@ class LocalRuntime:
         return replace(
             info,
             max_batch_size=prepared.capacity.rows,
-            max_total_tokens=self._context,
+            max_total_tokens=context_of(self._info, prepared.capacity),
             max_batch_total_tokens=prepared.budgets.total_tokens,
         )
 
@@ -221,10 +189,7 @@ class LocalRuntime:
     async def aclose(self) -> None:
         """Stop the engine; running requests get NotReady."""
         await asyncio.to_thread(self.engine.stop)
-        for pool in (self._pool, self._grammar_pool):
-            pool.shutdown(wait=False, cancel_futures=True)
-        if self._grammars is not None:
-            self._grammars.close()
+        self._rows.close()
         if self._release is not None:
             await asyncio.to_thread(self._release)
 
@@ -232,69 +197,20 @@ class LocalRuntime:
         if request.resumption is not None:
             raise InvalidRequest("`resumption` is for whole requests; leave it out of step operations")
         arrived = time.monotonic()
-        return await self._row(request, await self._checked(request), to_nobody, arrived)
+        return await self._row(request, await self._checked(request), arrived)
 
     async def _checked(self, request: GenerateRequest) -> Prompt:
         """Return the prompt of a request that may be computed."""
         self._check_ready()
         check_parameters(request, self._max_stop_sequences)
-        prompt = await self._prepared(request)
+        prompt = await self._rows.prompt(request)
         self._metrics.tell_pictures(prompt.pictures)
         return prompt
 
     async def _row(
-        self, request: GenerateRequest, prompt: Prompt, sink: Callable[[Outcome], None], arrived: float
+        self, request: GenerateRequest, prompt: Prompt, arrived: float, sink: Callable[[Outcome], None] = to_nobody
     ) -> Row:
-        matcher = None if request.grammar is None else await self._compiled(request.grammar)
-        length = len(prompt.tokens)
-        stop_rule = StopRule.of(request.stopping, self._room(request, length), self._eos_ids)
-        digest = prompt_digest(prompt.tokens, prompt.images)
-        told = () if request.resumption is None else _checked_resumption(request.resumption, digest, stop_rule)
-        return Row(
-            key=next(self._keys),
-            prompt=prompt.tokens,
-            images=prompt.images,
-            demand=Demand(prefill_tokens=length, total_tokens=length + stop_rule.max_new_tokens),
-            sampling=request.sampling,
-            seed=secrets.randbits(64) if request.sampling.seed is None else request.sampling.seed,
-            stop_rule=stop_rule,
-            vocabulary=self._vocabulary,
-            sink=sink,
-            pictures=prompt.places,
-            top_n=request.top_n_tokens,
-            matcher=matcher,
-            prompt_logprobs=request.prompt_logprobs and not told,
-            replayed=told,
-            prompt_digest=digest,
-            recording=Recording.of(request, self._info, self.engine.prepared.capacity.details),
-            arrived=arrived,
-            queued=time.monotonic(),
-        )
-
-    async def _compiled(self, grammar: Grammar) -> Matcher:
-        if self._grammars is None:
-            raise InvalidRequest("`grammar` is not served with this tokenizer; leave it out")
-        return await self._loop.run_in_executor(self._grammar_pool, self._grammars.compile, grammar)
-
-    async def _prepared(self, request: GenerateRequest) -> Prompt:
-        prepared = await self._loop.run_in_executor(self._pool, self._prepare, request)
-        return await prepared if isinstance(prepared, Awaitable) else prepared
-
-    def _room(self, request: GenerateRequest, prompt_tokens: int) -> int:
-        """Return how many tokens the context has left; ContextExceeded when that is too few."""
-        total = self._context
-        wanted = request.stopping.max_new_tokens or 1
-        if prompt_tokens + wanted > total:
-            raise ContextExceeded(
-                f"`inputs` tokens + `max_new_tokens` must be <= {total}."
-                f" Given: {prompt_tokens} `inputs` tokens and {wanted} `max_new_tokens`; ask for fewer"
-            )
-        return total - prompt_tokens
-
-    @property
-    def _context(self) -> int:
-        """Tokens of prompt and reply together: the operator's limit, or less when the backend affords less."""
-        return min(self._info.max_total_tokens, self.engine.prepared.capacity.context)
+        return await self._rows.row(request, prompt, arrived, sink, self.engine.prepared.capacity)
 
     def _shared_room(self) -> Room:
         """Return what running requests share: nothing while none is served."""
@@ -330,18 +246,3 @@ def metrics_of(info: Info) -> Metrics:
 def _dispatch(outcomes: Sequence[tuple[Row, Outcome]]) -> None:
     for row, outcome in outcomes:
         row.sink(outcome)
-
-
-def _checked_resumption(resumption: Resumption, digest: str, stop_rule: StopRule) -> tuple[int, ...]:
-    """Return the tokens told before; raises InvalidRequest when the reply cannot go on behind them."""
-    if resumption.prompt_digest not in ("", digest):
-        raise PromptChanged(
-            "the reply broke off with a failure of the server and cannot go on, for the picture at an address is not "
-            "the one it was; send the request again"
-        )
-    if len(resumption.tokens) >= stop_rule.max_new_tokens:
-        raise InvalidRequest(
-            f"`resumption` has {len(resumption.tokens)} tokens, and `max_new_tokens` is {stop_rule.max_new_tokens}: "
-            "nothing is left to generate"
-        )
-    return resumption.tokens

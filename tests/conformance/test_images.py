@@ -7,24 +7,13 @@ from dataclasses import replace
 
 import pytest
 from PIL import Image
-from runtime.backend import ImageGeometry
 from runtime.geometry import canvas_size, feature_count
 from runtime.intake.limits import IntakeLimits
 from runtime.prompt.builder import PromptBuilder
 from runtime.prompt.chat import ChatTemplate
 from runtime.runtime import GenerateRequest, ImagePart, TextPart
+from support.geometries import LLAVA_IMAGES as LLAVA
 from support.serving import MODEL, TOKENIZER
-
-LLAVA = ImageGeometry(
-    tile=336,
-    patch=14,
-    pinpoints=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
-    mean=(0.48145466, 0.4578275, 0.40821073),
-    std=(0.26862954, 0.26130258, 0.27577711),
-    rescale=1 / 255,
-    resample=3,
-)
-"""Of llava-v1.6-mistral-7b."""
 
 VECTORS = [
     # (height, width), TGI's tokens, true tokens

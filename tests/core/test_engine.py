@@ -270,7 +270,7 @@ async def test_stopping_fails_running_requests() -> None:
 async def test_dead_device_thread_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """A bug of ours in the loop fails every waiter and turns readiness off."""
     async with arithmetic_runtime() as runtime:
-        runtime.engine._scheduler.next_step = lambda now: 1 / 0  # type: ignore[assignment,return-value]
+        runtime.engine._batcher._scheduler.next_step = lambda now: 1 / 0  # type: ignore[assignment,return-value]
         with pytest.raises(BackendError, match="the server failed"):
             await reply(runtime, tokens_request([1, 500]))
         await asyncio.wrap_future(runtime.engine.ended)

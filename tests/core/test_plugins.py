@@ -32,7 +32,7 @@ def fail(error):
 
 OURS = ["cpu", "cpu_reference"]
 """The backends of this project that run anywhere."""
-ELSEWHERE = ["hpu", "hpu_optimum"]
+ELSEWHERE = ["cuda", "hpu", "hpu_optimum"]
 """Those that need another machine."""
 
 

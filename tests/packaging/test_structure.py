@@ -68,17 +68,24 @@ LAYERS: dict[str, set[str]] = {
         "backend", "batches", "budgets", "errors", "plugins", "runtime", "shapes", "telemetry", "warming",
     },
     "probe": {"backend", "batches", "budgets", "errors", "plugins", "row", "runtime", "sampling", "stepper"},
+    "batcher": {
+        "batches", "errors", "leases", "prefixes", "preparation", "probe", "row", "runtime", "scheduler", "slots",
+        "stepper", "telemetry",
+    },
     "engine": {
-        "backend", "batches", "budgets", "errors", "leases", "plugins", "prefixes", "preparation", "probe", "row",
-        "runtime", "scheduler", "slots", "stepper", "telemetry",
+        "backend", "batcher", "budgets", "errors", "leases", "plugins", "preparation", "row", "runtime", "telemetry",
     },
     "admission": {"budgets", "errors", "row", "runtime", "telemetry"},
     "mailbox": {"row", "runtime"},
     "prompt_tokens": {"detokenize", "runtime", "vocabulary"},
+    "row_maker": {
+        "backend", "budgets", "errors", "prompt_digest", "recording", "row", "runtime", "sampling", "telemetry",
+        "vocabulary",
+    },
     "local": {
         "admission", "availability", "backend", "budgets", "cost", "engine", "errors", "leases", "mailbox",
-        "parameters", "plugins", "preparation", "prompt_digest", "prompt_tokens", "recording", "row", "runtime",
-        "sampling", "telemetry", "vocabulary",
+        "parameters", "plugins", "preparation", "prompt_tokens", "row", "row_maker", "runtime", "sampling", "telemetry",
+        "vocabulary",
     },
     "api_key": set(),
     "clients": {"errors"},

@@ -16,20 +16,22 @@ from support.own_environment import own_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
+FIRST = PAGE.partition("### A chip that wants fixed shapes")[0]
+"""A backend from nothing to its proof; the rest of the page goes the same way once more."""
 BLOCK = re.compile(r"(?P<above>[^\n]*)\n\n```(?P<language>\w+)\n(?P<body>.*?)```\n", re.DOTALL)
 FILE = re.compile(r"`([\w/.-]+)`:")
 MINUTES = 14
 
 
-def blocks(language: str) -> Iterator[tuple[str, str]]:
+def blocks(page: str, language: str) -> Iterator[tuple[str, str]]:
     """The line above and the text of each block in this language."""
-    yield from ((found["above"], found["body"]) for found in BLOCK.finditer(PAGE) if found["language"] == language)
+    yield from ((found["above"], found["body"]) for found in BLOCK.finditer(page) if found["language"] == language)
 
 
-def script(port: int) -> str:
+def script(page: str, port: int) -> str:
     """All commands in their order, and the files that are to be written between them."""
     parts = ["set -e"]
-    for found in BLOCK.finditer(PAGE):
+    for found in BLOCK.finditer(page):
         named = FILE.fullmatch(found["above"])
         if found["language"] == "sh":
             parts.append(found["body"])
@@ -47,7 +49,8 @@ def free_port() -> int:
 
 
 @pytest.mark.timeout(60 * (MINUTES + 1))
-def test_commands_do_what_the_page_shows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [FIRST, pytest.param(PAGE, marks=pytest.mark.long)], ids=["first", "whole"])
+def test_commands_do_what_the_page_shows(page: str, tmp_path: Path) -> None:
     """In an environment of its own and an empty folder, offline; columns may be as wide as they like."""
     environment = own_environment(tmp_path / "environment")
     work = tmp_path / "work"
@@ -55,7 +58,7 @@ def test_commands_do_what_the_page_shows(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", work / "examples")
     with (tmp_path / "output").open("w") as output:
         shell = subprocess.Popen(
-            ["bash", "-c", script(free_port())],
+            ["bash", "-c", script(page, free_port())],
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -72,14 +75,14 @@ def test_commands_do_what_the_page_shows(tmp_path: Path) -> None:
     told = (tmp_path / "output").read_text()
     assert status == 0, told
     lines = iter(" ".join(line.split()) for line in told.splitlines())
-    for _, body in blocks("text"):
+    for _, body in blocks(page, "text"):
         for wanted in body.splitlines():
             assert any(wanted in line for line in lines), f"{wanted!r} is missing, or out of order, in:\n{told}"
 
 
 def test_code_of_the_examples_is_theirs() -> None:
     """Each excerpt stands in the file that the line above names, there indented."""
-    excerpts = [(FILE.search(above), body) for above, body in blocks("python") if not FILE.fullmatch(above)]
+    excerpts = [(FILE.search(above), body) for above, body in blocks(PAGE, "python") if not FILE.fullmatch(above)]
     assert len(excerpts) == 3
     for named, body in excerpts:
         assert named is not None

@@ -19,13 +19,14 @@ Release = Literal["1.17", "1.19", "1.23"]
 Mode = Literal["lazy", "eager"]
 
 RELEASES: Final[tuple[Release, ...]] = ("1.17", "1.19", "1.23")
-PROFILES: Final[tuple[tuple[Release, Mode], ...]] = (
-    ("1.17", "lazy"),
+PROFILES: Final = (
+    pytest.param("1.17", "lazy", marks=pytest.mark.long),
     ("1.19", "lazy"),
-    ("1.19", "eager"),
-    ("1.23", "lazy"),
+    pytest.param("1.19", "eager", marks=pytest.mark.long),
+    pytest.param("1.23", "lazy", marks=pytest.mark.long),
     ("1.23", "eager"),
 )
+"""Releases and modes; the guide's and the newest are tried in every run of the tests."""
 TORCH: Final = "2.13."
 """What the virtual device is made for."""
 MEMORY: Final = 2**30

@@ -35,9 +35,19 @@ def follow(driver: Driver, prompt: Prompt, steps: int = STEPS) -> Case:
     return Case(prompt, tuple(reply), torch.stack(scores))
 
 
+def wholes(cases: Mapping[int, Case]) -> dict[int, Part]:
+    """Return the whole prompts of cases, by slot."""
+    return {slot: Part.whole(case.prompt) for slot, case in cases.items()}
+
+
+def paired(cases: Mapping[int, Case], readings: Mapping[int, torch.Tensor]) -> list[tuple[Case, torch.Tensor]]:
+    """Return each case with the reading of its slot."""
+    return [(case, readings[slot]) for slot, case in cases.items()]
+
+
 def read(driver: Driver, cases: Mapping[int, Case]) -> dict[int, torch.Tensor]:
     """Begin the cases together, by slot, and go on with them in step; return their readings and end them."""
-    readings = go_on(driver, cases, driver.prefill({slot: Part.whole(case.prompt) for slot, case in cases.items()}))
+    readings = go_on(driver, cases, driver.prefill(wholes(cases)))
     driver.release(cases)
     return readings
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 
@@ -52,6 +52,9 @@ class StaticBackend:
     scores that it does not leave there.
     """
 
+    weights: ClassVar[type[Weights]] = Weights
+    """What reads them; a benchmark makes its own."""
+
     def __init__(
         self,
         model: ModelSpec,
@@ -75,8 +78,8 @@ class StaticBackend:
         self._dtype = dtype
         self._device = device
         self._graphs = Graphs(runner, strict)
-        self._attention = RectangleAttention(kernels, model.kv_heads)
-        with Weights(model.path, dtype, device.torch_device) as weights:
+        self._attention = RectangleAttention(kernels)
+        with self.weights(model.path, dtype, device.torch_device) as weights:
             self._model: LlavaNext[Step] = LlavaNext(
                 model, weights, kernels, self._attention, limits.context, cache_bytes
             )
@@ -158,14 +161,7 @@ class StaticBackend:
 
     @hookimpl
     def stats(self) -> Mapping[str, float]:
-        cache = self._model.cache
-        return {
-            "image_cache_hits": cache.hits,
-            "image_cache_misses": cache.misses,
-            "image_cache_bytes": cache.bytes,
-            "encoded_tiles": self._model.encoded_tiles,
-            **self._graphs.stats(),
-        }
+        return {**self._model.stats(), **self._graphs.stats()}
 
     @contextmanager
     def _relying(self) -> Iterator[None]:
@@ -221,7 +217,8 @@ class StaticBackend:
         decoder = self._model.decoder
         tokens, positions, places = indices.unbind(0)
         mask = mask_after(positions.unsqueeze(1), shape.context, self._dtype)
-        hidden = decoder.forward(decoder.embed(tokens), positions, DecodeStep(shape.rows, shape.context, places, mask))
+        step = DecodeStep(shape.rows, shape.context, places, mask, (positions + 1).int())
+        hidden = decoder.forward(decoder.embed(tokens), positions, step)
         return (decoder.logits(hidden),)
 
     def _too_large(self, plan: ShapePlan, progress: Callable[[WarmupProgress], None]) -> Shape | str | None:

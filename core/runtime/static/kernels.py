@@ -57,6 +57,16 @@ class StaticKernels(Kernels, Protocol):
         """Add a mask, [rows, 1, queries or 1, window], to the scores."""
         ...
 
+    def attend_newest(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, lengths: torch.Tensor
+    ) -> torch.Tensor:
+        """Let the newest token of each row, [rows, heads, d], see the first tokens of its slot; the result is alike.
+
+        `lengths`, int32 [rows], says how many those are, and `mask`, [rows, 1, 1, window], the same. Keys and values
+        are views of slots that lie one behind the other.
+        """
+        ...
+
 
 class TorchKernels:
     """Stock PyTorch, for any device."""
@@ -86,3 +96,15 @@ class TorchStaticKernels(TorchKernels):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
         return F.scaled_dot_product_attention(query, key, value, mask, enable_gqa=True)
+
+    def attend_newest(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        lengths: torch.Tensor,  # noqa: ARG002
+    ) -> torch.Tensor:
+        # Heads that share a key are queries of one row, which reads the key once.
+        shared = query.view(len(query), key.shape[1], -1, query.shape[-1])  # [rows, kv_heads, heads / kv_heads, d]
+        return self.attend_masked(shared, key, value, mask).reshape(query.shape)

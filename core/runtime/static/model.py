@@ -77,6 +77,15 @@ class LlavaNext(Generic[Step]):
             name: tensor.view(len(pixels), -1, tensor.shape[-1]) for name, tensor in found.items()
         }
 
+    def stats(self) -> dict[str, float]:
+        """Return counters for `stats`: what the cache of picture features saved, and what was encoded."""
+        return {
+            "image_cache_hits": self.cache.hits,
+            "image_cache_misses": self.cache.misses,
+            "image_cache_bytes": self.cache.bytes,
+            "encoded_tiles": self.encoded_tiles,
+        }
+
     def _encoded(self, tiles: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
         assert self._images is not None
         self.encoded_tiles += len(tiles)

@@ -39,6 +39,7 @@ class DecodeStep:
     context: int
     places: torch.Tensor  # int64 [rows]
     mask: torch.Tensor  # dtype of the cache [rows, 1, 1, context]
+    lengths: torch.Tensor  # int32 [rows], of what each row attends to
 
 
 Step = WholeStep | ResumedStep | DecodeStep
@@ -47,9 +48,8 @@ Step = WholeStep | ResumedStep | DecodeStep
 class RectangleAttention:
     """Attention over a cache whose slots may be replaced, as long as nothing was recorded."""
 
-    def __init__(self, kernels: StaticKernels, kv_heads: int) -> None:
+    def __init__(self, kernels: StaticKernels) -> None:
         self._kernels = kernels
-        self._kv_heads = kv_heads
         self.cache: KvCache
 
     def __call__(
@@ -58,10 +58,8 @@ class RectangleAttention:
         """Append and attend; see `runtime.static.decoder.Attention`."""
         self.cache.write(layer, step.places, key, value)
         if isinstance(step, DecodeStep):
-            # Heads that share a key are queries of one row, which reads the key once.
-            shared = query.view(step.rows, self._kv_heads, -1, query.shape[-1])  # [rows, kv_heads, heads / kv_heads, d]
             past = self.cache.first(layer, step.rows, step.context)
-            return self._kernels.attend_masked(shared, *past, step.mask).flatten(1)
+            return self._kernels.attend_newest(query, *past, step.mask, step.lengths).flatten(1)
         query, key, value = (x.view(step.rows, -1, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
         if isinstance(step, WholeStep):
             seen = self._kernels.attend_causal(query, key, value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.backend import Knob
+from runtime.static.options import IMAGE_CACHE_BYTES
 
 OPTIONS: Final = (
     Knob(
@@ -71,13 +72,5 @@ OPTIONS: Final = (
         "Cache of compiled recipes on a local disk, for the next start: PATH,DELETE_AT_START,MEGABYTES, as "
         "/cache,false,8192.",
     ),
-    Knob(
-        "image_cache_bytes",
-        "IMAGE_CACHE_BYTES",
-        int,
-        256 * 2**20,
-        "Memory for the features of pictures seen before, bytes; 0 keeps none.",
-        lowest=0,
-        highest=2**40,
-    ),
+    IMAGE_CACHE_BYTES,
 )

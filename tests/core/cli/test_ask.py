@@ -102,7 +102,8 @@ def test_pictures_go_before_the_question(chat: ChatServer, tmp_path: Path) -> No
         (422, '{"error": {"message": "the prompt is too long"}}', "the prompt is too long"),
         (502, "<html>Bad gateway</html>", "the server answered 502"),
         (500, '["odd"]', "the server answered 500"),
-        (500, '{"error": "odd"}', "the server answered 500"),
+        (500, '{"error": {"odd": 1}}', "the server answered 500"),
+        (429, '{"error": "the server is full", "error_type": "overloaded"}', "the server is full"),
     ],
 )
 def test_refusal_is_one_line(chat: ChatServer, status: int, answer: str, told: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -11,32 +10,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from runtime import demo
 from runtime.cli import main
 from runtime.compatibility import FOREIGN_FLAGS, ForeignFlag, known_variables
 from runtime.knobs import KNOBS, SHAPES
 from runtime_hpu.options import OPTIONS as HPU_OPTIONS
+from support import guide
 from support.options import OPTIONS
 from support.plugin import install_plugin, static_plugin
 
-GUIDE = [
-    *("--max-input-tokens", "4096", "--max-batch-prefill-tokens", "16384"),
-    *("--max-total-tokens", "8192", "--max-batch-total-tokens", "32768"),
-]
-"""The flags of the guide's command."""
-
-GUIDE_VARIABLES = {
-    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-    "TEXT_GENERATION_SERVER_IGNORE_EOS_TOKEN": "true",
-    "PT_HPU_ENABLE_LAZY_COLLECTIVES": "true",
-    "HF_HUB_ENABLE_HF_TRANSFER": "1",
-    "ENABLE_HPU_GRAPH": "true",
-    "LIMIT_HPU_GRAPH": "true",
-    "USE_FLASH_ATTENTION": "true",
-    "FLASH_ATTENTION_RECOMPUTE": "true",
-    "PREFILL_BATCH_BUCKET_SIZE": "1",
-    "BATCH_BUCKET_SIZE": "1",
-}
 DEVICE = {knob.name for knob in HPU_OPTIONS}
 
 
@@ -50,16 +31,6 @@ def entries(result: Result) -> dict[str, dict[str, Any]]:
     """What the command printed as JSON, by name."""
     assert result.exit_code == 0, result.output
     return {entry["name"]: entry for entry in json.loads(result.stdout)}
-
-
-@pytest.fixture
-def long_model(tmp_path: Path) -> str:
-    """The demo model with as many positions as LLaVA-NeXT on Mistral has."""
-    shutil.copytree(demo.MODEL, tmp_path / "long")
-    config = json.loads((tmp_path / "long" / "config.json").read_text())
-    config["text_config"]["max_position_embeddings"] = 32768
-    (tmp_path / "long" / "config.json").write_text(json.dumps(config))
-    return str(tmp_path / "long")
 
 
 def test_every_knob() -> None:
@@ -78,10 +49,10 @@ def test_sources() -> None:
     assert told["max_batch_total_tokens"] == (8 * 2048, "derived")
 
 
-def test_command_of_the_guide(long_model: str) -> None:
+def test_command_of_the_guide(tmp_path: Path) -> None:
     """Four sequences decode together; what it sets for a device is told to have no effect."""
-    arguments = ["--json", "--model-id", long_model, "--backend", "cpu_reference", *GUIDE]
-    result = run(*arguments, environment=GUIDE_VARIABLES)
+    arguments = ["--json", "--model-id", guide.long_model(tmp_path), "--backend", "cpu_reference", *guide.FLAGS]
+    result = run(*arguments, environment=guide.VARIABLES)
     shown = entries(result)
     assert (shown["max_batch_size"]["value"], shown["max_batch_size"]["source"]) == (4, "derived")
     assert shown["max_batch_prefill_tokens"]["value"] == 16384

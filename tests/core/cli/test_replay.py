@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from click.testing import CliRunner, Result
 from runtime.cli import main
 from runtime.receipt import Receipt
@@ -199,6 +201,20 @@ def test_key_of_the_server(replay: Callable[..., Result], server: ReplayServer) 
     for options, environment in ((["--api-key", "secret"], {}), ([], {"API_KEY": "secret"})):
         assert replay(RECEIPT.facts(), TGI, *options, **environment).exit_code == 0
         assert server.authorization == "Bearer secret"
+
+
+def test_certificate_of_the_server(replay: Callable[..., Result], server: ReplayServer, tmp_path: Path) -> None:
+    """Signed by an authority of one's own, which is given; a file that is none is told."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "none.pem").write_text("nothing")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    url = ("--url", server.url.replace("http:", "https:"))
+    assert replay(RECEIPT.facts(), TGI, *url, "--cacert", str(tmp_path / "ca.pem")).exit_code == 0
+    refused = replay(RECEIPT.facts(), TGI, *url, "--cacert", str(tmp_path / "none.pem"))
+    assert refused.exit_code == 2
+    assert refused.stderr.endswith("none.pem holds no PEM certificate\n")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import pytest
 import transformers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from runtime.backend import DecoderGeometry, ImageGeometry, VisionGeometry
 from runtime.errors import ModelRefused
 from runtime.model import read_model
 from runtime.model.section import MAX_JSON_BYTES
 from support.checkpoints import DEMO, Checkpoint, write_checkpoint, write_json
+from support.geometries import LLAVA
 from support.hub import HUB_CONFIG, HUB_PREPROCESSOR, change, refusal, write_hub
 
 
@@ -31,35 +31,7 @@ def hub(tmp_path: Path) -> Path:
 def test_the_hub_config_is_read(hub: Path) -> None:
     """Absent keys are the Mistral class's defaults: 4096 wide, 32 layers, 32 heads."""
     spec = read_model(hub)
-    expected = {
-        "path": hub,
-        "architecture": "LlavaNextForConditionalGeneration",
-        "dtype": "float16",
-        "layers": 32,
-        "hidden": 4096,
-        "heads": 32,
-        "kv_heads": 8,
-        "vocabulary": 32064,
-        "max_positions": 32768,
-        "eos_ids": frozenset({2}),
-        "image_token_id": 32000,
-        "digest": spec.digest,
-    }
-    facts = asdict(spec)
-    for part in ("images", "decoder", "vision"):
-        facts.pop(part)
-    assert facts == expected
-    assert spec.decoder == DecoderGeometry(128, 14336, 1e-5, 1e6, None, "silu", False, False, tied=False)
-    assert spec.vision == VisionGeometry(24, 1024, 16, 4096, 1e-5, "quick_gelu", (23,), "gelu", projector_bias=True)
-    assert spec.images == ImageGeometry(
-        tile=336,
-        patch=14,
-        pinpoints=((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)),
-        mean=(0.48145466, 0.4578275, 0.40821073),
-        std=(0.26862954, 0.26130258, 0.27577711),
-        rescale=1 / 255,
-        resample=3,
-    )
+    assert spec == replace(LLAVA, path=hub, dtype="float16", digest=spec.digest)
 
 
 def test_the_demo_model_is_read() -> None:

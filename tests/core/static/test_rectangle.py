@@ -104,7 +104,7 @@ def expected(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> t
 def test_every_row_sees_its_own_past(seed: int, heads: int) -> None:
     """Prompts whole and in two parts and decoded tokens, among rows of padding and in slots that were used before."""
     chance, generator = random.Random(seed), torch.Generator().manual_seed(seed)
-    attention = RectangleAttention(TorchStaticKernels(), kv_heads=2)
+    attention = RectangleAttention(TorchStaticKernels())
     attention.cache = held = cache()
     everywhere = torch.randn(2, SLOTS * CONTEXT + 1, 2, WIDTH, generator=generator)
     held.write(0, torch.arange(SLOTS * CONTEXT + 1), everywhere[0], everywhere[1])  # left by earlier rows
@@ -148,7 +148,8 @@ def test_every_row_sees_its_own_past(seed: int, heads: int) -> None:
     query, key, value = vectors(shape.rows)
     mask = mask_after(step.positions.unsqueeze(1), shape.context, torch.float32)
     places = decode_indices(step, held)[2]
-    seen = attention(0, query, key, value, DecodeStep(shape.rows, shape.context, places, mask))
+    lengths = (step.positions + 1).int()
+    seen = attention(0, query, key, value, DecodeStep(shape.rows, shape.context, places, mask, lengths))
     for row, slot in enumerate(slots):
         real = slice(slot, slot + 1)
         rows[row] = torch.cat([rows[row][0], key[real]]), torch.cat([rows[row][1], value[real]])

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from runtime import demo
+from support import guide
 from support.pictures import PICTURES
 from support.processes import Server, serving
 from support.scrape import read_scrape
 from support.virtual_hpu import asking, environment
 
-VARIABLES = {
-    "HABANA_VISIBLE_DEVICES": "all",
-    "OMPI_MCA_btl_vader_single_copy_mechanism": "none",
-    "TEXT_GENERATION_SERVER_IGNORE_EOS_TOKEN": "true",
-    "PT_HPU_ENABLE_LAZY_COLLECTIVES": "true",
-    "HF_HUB_ENABLE_HF_TRANSFER": "1",
-    "ENABLE_HPU_GRAPH": "true",
-    "LIMIT_HPU_GRAPH": "true",
-    "USE_FLASH_ATTENTION": "true",
-    "FLASH_ATTENTION_RECOMPUTE": "true",
-    "PREFILL_BATCH_BUCKET_SIZE": "1",
-    "BATCH_BUCKET_SIZE": "1",
-}
-FLAGS = [
-    *("--max-input-tokens", "4096", "--max-batch-prefill-tokens", "16384"),
-    *("--max-total-tokens", "8192", "--max-batch-total-tokens", "32768"),
-]
 SMALL = [
     *("--max-input-tokens", "384", "--max-batch-prefill-tokens", "768", "--pad-sequence-to-multiple-of", "384"),
     *("--max-total-tokens", "400", "--max-batch-total-tokens", "800", "--no-prefix-reuse"),
 ]
 """Of which a warm-up on a CPU takes no longer than a test may."""
-
-
-@pytest.fixture(scope="module")
-def long_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The demo model with as many positions as LLaVA-NeXT on Mistral has."""
-    folder = tmp_path_factory.mktemp("models") / "long"
-    shutil.copytree(demo.MODEL, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config["text_config"]["max_position_embeddings"] = 32768
-    (folder / "config.json").write_text(json.dumps(config))
-    return str(folder)
 
 
 def answer(server: Server, tokens: int = 17) -> dict[str, Any]:
@@ -61,10 +32,10 @@ def answer(server: Server, tokens: int = 17) -> dict[str, Any]:
     return found
 
 
-def test_command_of_the_guide(long_model: str) -> None:
+def test_command_of_the_guide(tmp_path: Path) -> None:
     """Every flag and variable as they are, but for the warm-up; and the answer is right."""
-    variables = environment("1.19", None, **VARIABLES)
-    words = ("--backend", "hpu", "--model-id", long_model, *FLAGS, "--no-warmup-enabled")
+    variables = environment("1.19", None, **guide.VARIABLES)
+    words = ("--backend", "hpu", "--model-id", guide.long_model(tmp_path), *guide.FLAGS, "--no-warmup-enabled")
     with serving(*words, variables=variables) as server:
         assert answer(server)["generated_text"].strip().startswith(PICTURES[0].answer)
         with server.client() as http:
@@ -79,7 +50,7 @@ def test_command_of_the_guide(long_model: str) -> None:
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Warmed up, in a mode, with a line to its device. That a lost device is logged with a traceback is right."""
     control = tmp_path_factory.mktemp("control") / "socket"
-    variables = environment("1.23", None, **VARIABLES, HPU_MODE=request.param, VIRTUAL_HPU_CONTROL=str(control))
+    variables = environment("1.23", None, **guide.VARIABLES, HPU_MODE=request.param, VIRTUAL_HPU_CONTROL=str(control))
     with serving("--backend", "hpu", "--model-id", "demo", *SMALL, variables=variables) as server:
         server.control = control  # type: ignore[attr-defined]
         yield server

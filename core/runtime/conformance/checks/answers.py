@@ -6,7 +6,7 @@ from typing import Final
 
 from runtime.conformance.bench import Bench
 from runtime.conformance.check import Failed, NotApplicable, check
-from runtime.conformance.driver import Part
+from runtime.conformance.readings import wholes
 
 NATS: Final = 20
 """How far a log-probability may be off, as a multiple of the mean deviation that scores may have."""
@@ -32,7 +32,7 @@ def answers_are_scores(bench: Bench) -> str:
 )
 def prompt_logprobs_are_right(bench: Bench) -> str:
     cases = bench.cast[:3]
-    parts = {slot: Part.whole(case.prompt) for slot, case in enumerate(cases)}
+    parts = wholes(dict(enumerate(cases)))
     driver = bench.driver()
     output = driver.hooks.prefill(driver.batch(parts, prompt_logprobs=True))
     driver.hooks.release(list(parts))

@@ -7,7 +7,7 @@ from typing import Final
 from runtime.conformance.bench import Bench
 from runtime.conformance.check import check
 from runtime.conformance.driver import Part
-from runtime.conformance.readings import go_on, read
+from runtime.conformance.readings import go_on, paired, read, wholes
 
 GIVEN_UP: Final = 24
 """Prefills that are given up one after the other: more than any sensible number of buffers."""
@@ -45,7 +45,7 @@ def prefills_may_be_given_up(bench: Bench) -> str:
     first |= driver.prefill({1: Part.whole(pictures.prompt)})
     cases = {0: long, 1: pictures, 2: picture}
     readings = go_on(driver, cases, first)
-    return bench.same((case, readings[slot]) for slot, case in cases.items())
+    return bench.same(paired(cases, readings))
 
 
 @check(
@@ -56,10 +56,10 @@ def prefills_may_be_given_up(bench: Bench) -> str:
 def rows_may_be_released_midway(bench: Bench) -> str:
     short, long, picture, pictures = bench.cast
     driver = bench.driver()
-    first = driver.prefill({slot: Part.whole(case.prompt) for slot, case in enumerate((long, pictures, picture))})
+    first = driver.prefill(wholes(dict(enumerate((long, pictures, picture)))))
     driver.decode({1: pictures.reply[0]})
     driver.release([1])
     first |= driver.prefill({1: Part.whole(short.prompt)})
     cases = {0: long, 1: short, 2: picture}
     readings = go_on(driver, cases, first)
-    return bench.same((case, readings[slot]) for slot, case in cases.items())
+    return bench.same(paired(cases, readings))

@@ -9,7 +9,7 @@ from runtime.conformance.bench import Bench
 from runtime.conformance.check import Failed, check
 from runtime.conformance.loading import load
 from runtime.conformance.prompts import text
-from runtime.conformance.readings import read
+from runtime.conformance.readings import paired, read
 
 SMALL: Final = Limits(rows=1, context=64, prefill_rows=1, prefill_tokens=60)
 
@@ -60,4 +60,4 @@ def full_rows_are_right(bench: Bench) -> str:
     prompts = [text(f"longest text in row {row}", limits.prefill_tokens, seed=20 + row) for row in range(limits.rows)]
     cases = {row: bench.oracle.follow(prompt, steps) for row, prompt in enumerate(prompts)}
     readings = read(bench.driver(), cases)
-    return bench.right((case, readings[row]) for row, case in cases.items())
+    return bench.right(paired(cases, readings))

@@ -11,7 +11,7 @@ from runtime.conformance.bench import Bench
 from runtime.conformance.check import NotApplicable, check
 from runtime.conformance.driver import Part
 from runtime.conformance.prompts import Prompt, text
-from runtime.conformance.readings import go_on
+from runtime.conformance.readings import go_on, paired
 
 
 @check(
@@ -48,7 +48,7 @@ def parts_go_together(bench: Bench) -> str:
     driver.prefill({slot: Part(case.prompt, 0, held[slot]) for slot, case in cases.items()})
     first = driver.prefill({slot: Part(case.prompt, held[slot], len(case.prompt)) for slot, case in cases.items()})
     readings = go_on(driver, cases, first)
-    return bench.same((case, readings[slot]) for slot, case in cases.items())
+    return bench.same(paired(cases, readings))
 
 
 @check(

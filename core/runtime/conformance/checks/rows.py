@@ -10,7 +10,7 @@ from runtime.conformance.bench import Bench
 from runtime.conformance.check import check
 from runtime.conformance.driver import Part
 from runtime.conformance.prompts import text
-from runtime.conformance.readings import go_on, read
+from runtime.conformance.readings import go_on, paired, read, wholes
 
 OTHER_PADDING: Final = 17
 """A token like any other."""
@@ -27,7 +27,7 @@ def neighbours_do_not_matter(bench: Bench) -> str:
     for together in ((short, long, picture), (pictures, long, short), (pictures, picture, short, long)):
         cases = dict(enumerate(together))
         readings = read(bench.driver(), cases)
-        pairs += [(case, readings[slot]) for slot, case in cases.items()]
+        pairs += paired(cases, readings)
     return bench.same(pairs)
 
 
@@ -88,9 +88,9 @@ def order_does_not_matter(bench: Bench) -> str:
     pairs = []
     for cases in ({2: picture, 0: short, 1: long}, {1: long, 3: short, 0: pictures}, {0: short, 3: pictures, 2: long}):
         driver = bench.driver()
-        first = driver.prefill({slot: Part.whole(case.prompt) for slot, case in cases.items()}, backwards=True)
+        first = driver.prefill(wholes(cases), backwards=True)
         readings = go_on(driver, cases, first)
-        pairs += [(case, readings[slot]) for slot, case in cases.items()]
+        pairs += paired(cases, readings)
     return bench.same(pairs)
 
 
@@ -103,9 +103,9 @@ def inactive_rows_do_not_change(bench: Bench) -> str:
     short, long, picture, pictures = bench.cast
     driver = bench.driver()
     cases = {0: long, 1: picture, 3: short}
-    first = driver.prefill({slot: Part.whole(case.prompt) for slot, case in cases.items()})
+    first = driver.prefill(wholes(cases))
     late = driver.prefill({2: Part.whole(pictures.prompt)})
     readings: dict[int, torch.Tensor] = {}
     for slot, case in ((3, short), (2, pictures), (0, long), (1, picture)):
         readings |= go_on(driver, {slot: case}, {**first, **late})
-    return bench.same((case, readings[slot]) for slot, case in {**cases, 2: pictures}.items())
+    return bench.same(paired({**cases, 2: pictures}, readings))

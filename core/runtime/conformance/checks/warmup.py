@@ -10,7 +10,7 @@ from runtime.conformance.check import Failed, NotApplicable, check
 from runtime.conformance.driver import Driver, Part
 from runtime.conformance.loading import Loaded
 from runtime.conformance.prompts import Prompt, shown, text
-from runtime.conformance.readings import go_on
+from runtime.conformance.readings import go_on, paired, wholes
 from runtime.errors import NotReady
 from runtime.shapes.pictures import cuts_of
 
@@ -64,10 +64,10 @@ def no_shape_is_unknown(bench: Bench) -> str:
 )
 def warmup_keeps_rows(bench: Bench) -> str:
     cases, driver = dict(enumerate(bench.cast)), bench.driver()
-    first = driver.prefill({slot: Part.whole(case.prompt) for slot, case in cases.items()})
+    first = driver.prefill(wholes(cases))
     driver.hooks.warmup(bench.backend.plan, lambda _progress: None)
     readings = go_on(driver, cases, first)
-    return bench.same((case, readings[slot]) for slot, case in cases.items())
+    return bench.same(paired(cases, readings))
 
 
 @check(
