@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from runtime.http.error_bodies import error_answer
 from runtime.http.errors import MalformedBody
 
-DEPTH: Final = 64
+DEPTH: Final = 160
+"""A grammar may be a schema of 128 levels, some levels down in the body."""
 VALUES: Final = 2**18
 NUMBER_CHARACTERS: Final = 400
 """The largest float, written out, has 309 digits."""

@@ -20,9 +20,9 @@ pytestmark = pytest.mark.anyio
 
 HEADERS = {"content-type": "application/json"}
 BAD = {
-    "deep lists": (b"[" * (DEPTH + 1), "nests deeper than 64"),
-    "deep objects": (b'{"a":' * (DEPTH + 1), "nests deeper than 64"),
-    "deep, after strings": (b'{"a\\\\\\"": "]]]}", "b": ' + b"[" * DEPTH, "nests deeper than 64"),
+    "deep lists": (b"[" * (DEPTH + 1), f"nests deeper than {DEPTH}"),
+    "deep objects": (b'{"a":' * (DEPTH + 1), f"nests deeper than {DEPTH}"),
+    "deep, after strings": (b'{"a\\\\\\"": "]]]}", "b": ' + b"[" * DEPTH, f"nests deeper than {DEPTH}"),
     "many values": (b"[" + b"0," * VALUES + b"0]", "more than 262144 values"),
     "many lists": (b"[" + b"[]," * VALUES + b"[]]", "more than 262144 values"),
     "many strings": (b'["' + b'","' * (3 * VALUES) + b'"]', "more than 262144 values"),

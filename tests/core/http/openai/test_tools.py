@@ -194,7 +194,7 @@ def tool(**function: object) -> dict[str, object]:
         ({"response_format": {"type": "json_object"}}, "`tools` and `response_format` cannot be combined"),
         (tool(parameters={"type": "string"}), "`tools`: the parameters of f must be a schema of an object"),
         (tool(parameters=nested(40)), "`tools`: the parameters of f nest deeper than 64 levels"),
-        (tool(parameters=nested(400)), "`tools`: the parameters of f nest deeper than 64 levels"),
+        (tool(parameters=nested(70)), "`tools`: the parameters of f nest deeper than 64 levels"),
     ],
 )
 async def test_tools_that_cannot_be_served(fields: dict[str, object], text: str) -> None:
