@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -163,8 +164,7 @@ class Stepper:
         for row in rows:
             if row.recording is not None:
                 row.recording.decoded(computed_size(rows, batch.shape, self._shapes))
-        slots = torch.tensor([row.slot for row in rows]).to(logits.device)
-        return logits.index_select(0, slots)
+        return logits.index_select(0, _on_device(tuple(row.slot for row in rows), logits.device))
 
     def _with_prompts(self, step: Step, rows: Sequence[Row], logprobs: torch.Tensor | None) -> Step:
         """Add the prompt's log-probabilities to those of the prefilled `rows` that asked for them."""
@@ -205,3 +205,12 @@ class Stepper:
         except InvalidRequest as error:  # its grammar failed
             return error
         return None
+
+
+@lru_cache(maxsize=64)
+def _on_device(slots: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """Return slots as an index, int64 [rows], on a device.
+
+    Kept, as rows are the same for many steps: a copy from the host would wait for the step that was just launched.
+    """
+    return torch.tensor(slots).to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from runtime.batches import AnyShapes
 from runtime.budgets import Demand
 from runtime.errors import InvalidRequest
@@ -13,8 +14,9 @@ from runtime.row import Row
 from runtime.runtime import Candidate, Delta, SamplingParameters, StoppingParameters
 from runtime.sampling.matcher import Matcher
 from runtime.sampling.stopping import StopRule
-from runtime.stepper import Stepper
+from runtime.stepper import Stepper, _on_device
 from runtime.telemetry.metrics import Metrics
+from support.apart import Apart
 from support.arithmetic import EOS, ArithmeticBackend
 from support.serving import LIMITS, MODEL, TOKENIZER
 
@@ -88,3 +90,15 @@ def test_grammar_that_fails_costs_its_row_only() -> None:
     assert first.tokens[0].id == 601
     assert isinstance(second, InvalidRequest)
     assert step.live_rows == rows[:1]
+
+
+def test_slots_are_copied_to_the_device_once() -> None:
+    """For the steps of the same rows: each copy would wait for the step that was just launched."""
+    device = torch.device("meta")
+    with Apart() as apart:
+        index = _on_device((3, 1), device)
+        assert _on_device((3, 1), device) is index
+        assert _on_device((1, 3), device) is not index
+    assert apart.copies == 2
+    assert index.shape == (2,)
+    assert index.dtype is torch.int64

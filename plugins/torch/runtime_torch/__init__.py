@@ -7,6 +7,9 @@ from typing import Final
 import torch
 from runtime import hookimpl
 from runtime.backend import Availability, Backend, BackendSpec, Knob, Limits, ModelSpec
+from runtime.static.options import IMAGE_CACHE_BYTES
+
+from runtime_torch import cuda_probe
 
 OPTIONS: Final = (
     Knob(
@@ -19,15 +22,19 @@ OPTIONS: Final = (
         choices=("bfloat16", "float32"),
     ),
     Knob("threads", "RUNTIME_THREADS", int, None, "Threads that compute; one per core by default.", highest=1024),
+    IMAGE_CACHE_BYTES,
+)
+
+CUDA_OPTIONS: Final = (
     Knob(
-        "image_cache_bytes",
-        "IMAGE_CACHE_BYTES",
-        int,
-        256 * 2**20,
-        "Memory for the features of pictures seen before, bytes; 0 keeps none.",
-        lowest=0,
-        highest=2**40,
+        "dtype",
+        "DTYPE",
+        str,
+        None,
+        "Type to compute in, by default bfloat16; float16 weights are converted.",
+        choices=("bfloat16", "float32"),
     ),
+    IMAGE_CACHE_BYTES,
 )
 
 
@@ -42,7 +49,17 @@ def runtime_backends() -> list[BackendSpec]:
             load=load,
             options=OPTIONS,
             preference=10,
-        )
+        ),
+        BackendSpec(
+            name="cuda",
+            summary="NVIDIA GPUs: CUDA graphs and flash attention; not tried on a card yet",
+            contract="~=1.1",
+            probe=cuda_probe.availability,
+            load=load_cuda,
+            options=CUDA_OPTIONS,
+            preference=0,  # until it has run on a card, nobody gets it who has not asked for it
+            static_shapes=True,
+        ),
     ]
 
 
@@ -71,3 +88,10 @@ def load(model: ModelSpec, limits: Limits) -> Backend:
     settle_threads(threads)
     keep_freed_memory()
     return Cpu(model, limits, getattr(torch, str(options["dtype"] or best_dtype())), cache)
+
+
+def load_cuda(model: ModelSpec, limits: Limits) -> Backend:
+    """Load the weights on the card; call on the thread that will compute. Raises BackendRefused."""
+    from runtime_torch.cuda import loaded
+
+    return loaded(model, limits)

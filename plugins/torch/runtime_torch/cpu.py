@@ -113,14 +113,7 @@ class Cpu:
 
     @hookimpl
     def stats(self) -> dict[str, float]:
-        cache = self._model.cache
-        return {
-            "image_cache_hits": cache.hits,
-            "image_cache_misses": cache.misses,
-            "image_cache_bytes": cache.bytes,
-            "encoded_tiles": self._model.encoded_tiles,
-            "image_encode_seconds": self._encode_seconds,
-        }
+        return {**self._model.stats(), "image_encode_seconds": self._encode_seconds}
 
     def _steps(self, batch: PrefillBatch) -> Iterator[tuple[list[int], PrefillStep]]:
         """Yield rows to compute together, and where their tokens lie; a long row goes alone."""

@@ -54,7 +54,7 @@ def padding_does_not_matter(bench: Bench) -> str:
         for padding in (0, OTHER_PADDING):
             driver = bench.driver()
             batch = driver.batch({2: Part.whole(case.prompt), 1: Part.whole(longest)}, padding)
-            scores = driver.hooks.prefill(batch).logits[0].float().cpu()
+            scores = driver.hooks.prefill(batch).logits[0].float().cpu().clone()
             pairs.append((case, scores.unsqueeze(0)))
             driver.hooks.release([1, 2])
     return bench.same(pairs)

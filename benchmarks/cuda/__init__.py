@@ -1,0 +1,1 @@
+"""Measures the backend `cuda` on one card."""
