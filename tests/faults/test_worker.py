@@ -25,7 +25,8 @@ BODIES: list[dict[str, Any]] = [
     for colour in ("green", "red", "blue", "black")
     for drawn in (False, True)
 ]
-LIKE_THESE = ("abort", "leave", "lose the device", "stop", "run out of memory", "wrong shape", "no numbers")
+ENDS_THE_WORKER = ("abort", "leave", "lose the device")
+LIKE_THESE = (*ENDS_THE_WORKER, "stop", "run out of memory", "wrong shape", "no numbers")
 """Much like to be killed, to hang and to fail."""
 GATEWAY = read_scrape(GatewayMetrics().exposition())
 
@@ -54,12 +55,18 @@ def counts(hurt: Hurt) -> dict[str, float]:
     ],
 )
 async def test_harm_in_a_decode(hurt: Hurt, undisturbed: list[str | None], harm: str) -> None:
-    """All streams are in the step that is hurt."""
+    """All streams are in the step that is hurt; the metrics, which outlive the workers, tell."""
+    before = counts(hurt)
     async with Streams(hurt.server.http, BODIES) as streams:
         await streams.have(10)
         hurt.order("decode", harm)
         await streams.end()
         assert sound(streams.all) == undisturbed
+    told = {name: count - before[name] for name, count in counts(hurt).items() if name in before}
+    assert told["runtime_replies_resumed_total"] == (0 if harm == "pause" else len(BODIES))
+    assert told["runtime_tokens_replayed_total"] >= 10 * told["runtime_replies_resumed_total"]
+    assert told['runtime_worker_restarts_total{reason="ended"}'] == (harm in ("kill", *ENDS_THE_WORKER))
+    assert told['runtime_worker_restarts_total{reason="stuck"}'] == (harm in ("hang", "stop"))
 
 
 @pytest.mark.parametrize("harm", ["kill", *(pytest.param(harm, marks=pytest.mark.long) for harm in ("hang", "fail"))])
@@ -109,6 +116,7 @@ async def test_worker_that_dies_while_it_loads(hurt: Hurt, undisturbed: list[str
         assert sound(streams.all) == undisturbed
 
 
+@pytest.mark.long
 async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
     """A prompt that kills every worker is given up with a clear error; its neighbours are not.
 
@@ -121,15 +129,6 @@ async def test_poison(hurt: Hurt, undisturbed: list[str | None]) -> None:
         assert refused.error is not None
         assert (refused.status, refused.error["error_type"]) == (424, "generation")
         assert "failed 3 times" in refused.error["error"]
+        assert counts(hurt)["runtime_requests_quarantined_total"] == 1
         await streams.end()
         assert sound(streams.all) == undisturbed
-
-
-async def test_metrics_tell_what_happened(hurt: Hurt) -> None:
-    """They outlive the workers."""
-    told = counts(hurt)
-    assert told['runtime_worker_restarts_total{reason="ended"}'] >= 1
-    assert told['runtime_worker_restarts_total{reason="stuck"}'] >= 1
-    assert told["runtime_replies_resumed_total"] >= len(BODIES)
-    assert told["runtime_tokens_replayed_total"] >= 10 * len(BODIES)
-    assert told["runtime_requests_quarantined_total"] == 1

@@ -16,7 +16,6 @@ from support.own_environment import own_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "plugins.md").read_text()
-FIRST = PAGE.partition("### A chip that wants fixed shapes")[0]
 """A backend from nothing to its proof; the rest of the page goes the same way once more."""
 BLOCK = re.compile(r"(?P<above>[^\n]*)\n\n```(?P<language>\w+)\n(?P<body>.*?)```\n", re.DOTALL)
 FILE = re.compile(r"`([\w/.-]+)`:")
@@ -49,8 +48,8 @@ def free_port() -> int:
 
 
 @pytest.mark.timeout(60 * (MINUTES + 1))
-@pytest.mark.parametrize("page", [FIRST, pytest.param(PAGE, marks=pytest.mark.long)], ids=["first", "whole"])
-def test_commands_do_what_the_page_shows(page: str, tmp_path: Path) -> None:
+@pytest.mark.long
+def test_commands_do_what_the_page_shows(tmp_path: Path) -> None:
     """In an environment of its own and an empty folder, offline; columns may be as wide as they like."""
     environment = own_environment(tmp_path / "environment")
     work = tmp_path / "work"
@@ -58,7 +57,7 @@ def test_commands_do_what_the_page_shows(page: str, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", work / "examples")
     with (tmp_path / "output").open("w") as output:
         shell = subprocess.Popen(
-            ["bash", "-c", script(page, free_port())],
+            ["bash", "-c", script(PAGE, free_port())],
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -75,7 +74,7 @@ def test_commands_do_what_the_page_shows(page: str, tmp_path: Path) -> None:
     told = (tmp_path / "output").read_text()
     assert status == 0, told
     lines = iter(" ".join(line.split()) for line in told.splitlines())
-    for _, body in blocks(page, "text"):
+    for _, body in blocks(PAGE, "text"):
         for wanted in body.splitlines():
             assert any(wanted in line for line in lines), f"{wanted!r} is missing, or out of order, in:\n{told}"
 
