@@ -23,20 +23,27 @@ from transformers import (
 HIDDEN = 128
 """Width of the tower, of the projector and of the language model."""
 
+LAST_LAYER_NOISE = 1.0
+"""Size of the weights of the tower's last layer, which is never trained.
+
+The last layer of a real tower is far from the identity, and a server that takes it instead of the one before is far
+off. An untrained layer as CLIP starts it would change nearly nothing.
+"""
+
 # Of CLIP, as every LLaVA processor has them.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def vision_config() -> CLIPVisionConfig:
-    """Return the tower's configuration: five layers of which LLaVA's feature layer -2 leaves the last unused.
+    """Return the tower's configuration: seven layers of which LLaVA's feature layer -2 leaves the last unused.
 
     Attention is eager because the backward of SDPA took two to three times as long on the CPU it was trained on.
     """
     config = CLIPVisionConfig(
         hidden_size=HIDDEN,
         intermediate_size=384,
-        num_hidden_layers=5,
+        num_hidden_layers=7,
         num_attention_heads=4,
         image_size=TILE,
         patch_size=PATCH,
@@ -102,6 +109,12 @@ def new_tower() -> CLIPVisionModel:
         filters = torch.empty_like(embeddings.patch_embedding.weight).normal_(0, 0.05)
         filters -= 0.8 * filters.mean((2, 3), keepdim=True)
         embeddings.patch_embedding.weight.copy_(filters)
+        *used, unused = inner_tower(tower).encoder.layers
+        for layer in used:  # begins as nothing, so that a shallower tower can be gone on from
+            for last in (layer.self_attn.out_proj, layer.mlp.fc2):
+                last.weight.zero_()
+        for last in (unused.self_attn.out_proj, unused.mlp.fc2):
+            last.weight.normal_(0, LAST_LAYER_NOISE)
     return tower
 
 
@@ -124,15 +137,15 @@ def normalised(tiles: Pixels) -> torch.Tensor:
     return (pixels - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1)
 
 
-def vision_features(tower: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
-    """Return hidden_states[-2] without the class token, [tiles, patches, HIDDEN]; the last layer is not computed."""
+def vision_states(tower: torch.nn.Module, pixels: torch.Tensor) -> torch.Tensor:
+    """Return hidden_states[-2], [tiles, 1 + patches, HIDDEN]; the last layer is not computed."""
     inner = inner_tower(tower)
     hidden = inner.pre_layrnorm(inner.embeddings(pixels))  # transformers spells it so
     for layer in list(inner.encoder.layers)[:-1]:
         hidden = layer(hidden, None)
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-    features: torch.Tensor = hidden[:, 1:]
-    return features
+    states: torch.Tensor = hidden
+    return states
 
 
 def _positions(width: int) -> torch.Tensor:

@@ -26,6 +26,9 @@ IN_LINE_SHARE = 0.1
 CHAINED_SHARE = 0.15
 """Of pictures that are asked about in conversations of several turns."""
 
+HARD = frozenset(("caption", "describe", "number"))
+"""Kinds that are asked about every picture of the full mix that allows them."""
+
 FOCUS_SHARE = 0.75
 """Of batches that keep to the focus of their stage."""
 
@@ -85,4 +88,6 @@ def _questions(scene: Scene, rng: Random, focus: frozenset[str]) -> list[Questio
         questions += [each for each in drawn if not focus or each.kind in focus]
     different = list(dict.fromkeys(questions))
     rng.shuffle(different)
+    if not focus:  # what takes longest is never left out
+        different.sort(key=lambda question: question.kind not in HARD)
     return different[:QUESTIONS_A_PICTURE] or questions_about(scene, rng)[:2]

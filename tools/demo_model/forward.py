@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from architecture import normalised, vision_features
+from architecture import normalised, vision_states
 from packing import Prefix, Tail
 from tiles import Pixels
 from transformers import LlavaNextForConditionalGeneration
@@ -22,7 +22,7 @@ UNDERSTOOD = 3
 class PictureFeatures:
     """What the tower and the projector make of the pictures of a batch."""
 
-    tower: torch.Tensor  # float [tiles of all pictures, patches, hidden]
+    tower: torch.Tensor  # float [tiles of all pictures, 1 + patches, hidden], the class token first
     packed: list[torch.Tensor]
     """For each picture its tokens as the language model takes them, [tokens, hidden]."""
 
@@ -48,8 +48,8 @@ def picture_features(
     if noise:
         pixels = pixels + torch.randn_like(pixels) * noise
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-        tower = vision_features(model.model.vision_tower, pixels)
-    projected = model.model.multi_modal_projector(tower).float()
+        tower = vision_states(model.model.vision_tower, pixels)
+    projected = model.model.multi_modal_projector(tower[:, 1:]).float()
     counts = [len(picture) for picture in tiles]
     return PictureFeatures(tower, pack_patches(model, projected, counts, sizes, model.model.image_newline))
 

@@ -55,7 +55,7 @@ def sample_free_scene(
     """
     width, height = _sample_size(rng)
     count = rng.randint(5, 9) if crowded else shapes or rng.choice((1, 1, 2, 2, 3, 3, 4))
-    background, background_rgb = _sample_background(rng)
+    background, background_rgb = sample_background(rng)
     # Most pictures can be told in an order that nobody would dispute.
     must_be_clear = not crowded and rng.random() < 0.85
     while True:
@@ -65,7 +65,7 @@ def sample_free_scene(
     forced = rng.randrange(count) if held_out else None
     dressed = []
     for number, (x, y, diameter) in enumerate(placed):
-        kind, colour = _sample_pair(rng, forced=number == forced, any_pair=held_out)
+        kind, colour = sample_pair(rng, forced=number == forced, any_pair=held_out)
         bare = Shape(
             kind=kind,
             colour=colour,
@@ -74,7 +74,7 @@ def sample_free_scene(
             x=x,
             y=y,
             rotation=rng.choice((0.0, rng.uniform(-8, 8))),
-            rgb=_sample_rgb(rng, colour),
+            rgb=sample_rgb(rng, colour),
         )
         dressed.append(_styled(rng, bare, diameter / max(width, height)))
     ordered = in_reading_order(dressed, height)
@@ -96,7 +96,7 @@ def _sample_size(rng: Random) -> tuple[int, int]:
     return round(side * math.sqrt(ratio)), round(side / math.sqrt(ratio))
 
 
-def _sample_background(rng: Random) -> tuple[str, Rgb]:
+def sample_background(rng: Random) -> tuple[str, Rgb]:
     name = rng.choice(tuple(BACKGROUNDS))
     if rng.random() < 0.5:
         return name, rng.choice(CSS_BACKGROUNDS[name])
@@ -136,7 +136,7 @@ def _sample_places(rng: Random, count: int, width: int, height: int) -> list[tup
     return placed
 
 
-def _sample_pair(rng: Random, *, forced: bool, any_pair: bool) -> tuple[str, str]:
+def sample_pair(rng: Random, *, forced: bool, any_pair: bool) -> tuple[str, str]:
     """Return (kind, colour): a held-out pair if forced, else one that is not held out unless any pair will do."""
     if forced:
         colour, kind = rng.choice(sorted(HELD_OUT))
@@ -147,7 +147,7 @@ def _sample_pair(rng: Random, *, forced: bool, any_pair: bool) -> tuple[str, str
             return kind, colour
 
 
-def _sample_rgb(rng: Random, colour: str) -> Rgb:
+def sample_rgb(rng: Random, colour: str) -> Rgb:
     choice = rng.random()
     if choice < 0.4:
         return rng.choice(CSS[colour])

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import torch
 import torch.nn.functional as F
 from architecture import HIDDEN
-from labels import CLASSES, Label
+from labels import CLASSES, UNTAUGHT, Label
 
 # "Nothing here" is the commonest class by far; the labels with 0 have no such class to learn, only gaps.
 _WEIGHT_OF_NOTHING = {
@@ -18,6 +18,9 @@ _WEIGHT_OF_NOTHING = {
     Label.ORDER: 0.0,
     Label.COUNT: 0.0,
 }
+
+_WEIGHT_OF_LABEL = {Label.DIGIT: 2.0}
+"""Digits are the finest and rarest of what there is to tell, and take longest."""
 
 
 def new_label_head() -> torch.nn.Module:
@@ -38,7 +41,8 @@ def label_loss(logits: torch.Tensor, labels: torch.Tensor, skip: Collection[Labe
             continue
         weight = torch.ones(CLASSES[label])
         weight[0] = weight_of_nothing
-        loss = loss + F.cross_entropy(scores, truth, weight=weight)
+        entropy = F.cross_entropy(scores, truth, weight=weight, ignore_index=UNTAUGHT)
+        loss = loss + _WEIGHT_OF_LABEL.get(label, 1.0) * entropy
     return loss
 
 

@@ -16,6 +16,9 @@ from tiles import GRID, tile_count, tiles_of
 
 Labels = npt.NDArray[np.int8]
 
+UNTAUGHT = -1
+"""Of a patch that something is on of which nothing is to be learnt."""
+
 
 class Label(IntEnum):
     """Column of a label; in each, class 0 is "nothing here" or "not to be told"."""
@@ -25,7 +28,7 @@ class Label(IntEnum):
     SIZE = 2
     """Small, large; 0 for a medium shape."""
     DIGIT = 3
-    """The digit plus one."""
+    """The digit plus one; untaught on the base tile, where no digit can be read."""
     CENTRE = 4
     """Whether the centre of a shape is here."""
     BACKGROUND = 5
@@ -60,7 +63,8 @@ def patch_labels(scene: Scene) -> Labels:
     for index, shape in enumerate(scene.shapes, 1):
         here = shape_here == index
         labels[here, Label.SHAPE] = SHAPES.index(shape.kind) + 1
-        labels[here, Label.COLOUR] = tuple(COLOURS).index(shape.colour) + 1
+        named = shape.colour in COLOURS
+        labels[here, Label.COLOUR] = tuple(COLOURS).index(shape.colour) + 1 if named else UNTAUGHT
         labels[here, Label.SIZE] = ("medium", "small", "large").index(shape.size)
         if place_is_clear(scene, shape):
             row, column = ninth_of(scene, shape)
@@ -69,6 +73,7 @@ def patch_labels(scene: Scene) -> Labels:
             labels[here, Label.ORDER] = index
         if shape.digit is not None:
             labels[digit_here == index, Label.DIGIT] = shape.digit + 1
+            labels[0, digit_here[0] == index, Label.DIGIT] = UNTAUGHT
         for tile, patch in _centres(scene, shape):
             labels[tile, patch, Label.CENTRE] = 1
     labels[..., Label.BACKGROUND] = tuple(BACKGROUNDS).index(scene.background) + 1

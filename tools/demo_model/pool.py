@@ -6,14 +6,17 @@ import dataclasses
 import io
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import numpy as np
+from digit_sheet import sample_digit_sheet
 from free_scene import TYPEFACES, sample_free_scene
 from labels import Labels, patch_labels
+from odd_colours import oddly_coloured
 from PIL import Image
 from runtime.demo.drawing import draw
 from runtime.demo.scene import Scene, Shape, sample_scene
@@ -51,24 +54,44 @@ class Pool:
         return self.labels[self.offsets[picture] : self.offsets[picture + 1]]
 
 
-def draw_pool(pictures: int, seed: int, *, crowded: bool = False) -> Pool:
-    """Return a pool of that many random pictures, none with a held-out pair."""
+def draw_pool(pictures: int, seed: int, kind: str = "plain") -> Pool:
+    """Return a pool of that many random pictures of one of KINDS, none with a held-out pair."""
     rng = Random(seed)
     scenes, tiles, labels = [], [], []
     for _ in range(pictures):
-        scene = sample_training_scene(rng, crowded=crowded)
+        scene = KINDS[kind](rng)
         scenes.append(scene)
         tiles.append(tiles_of(stored(draw(scene), rng)))
         labels.append(patch_labels(scene))
     return Pool(tuple(scenes), np.concatenate(tiles), np.concatenate(labels), _offsets(scenes))
 
 
-def sample_training_scene(rng: Random, *, crowded: bool = False) -> Scene:
-    """Return a random scene without held-out pairs, in a grid or free."""
+def sample_plain(rng: Random) -> Scene:
+    """Return a random scene to be asked about, in a grid or free."""
     choice = rng.random()
-    if choice < (CROWDED_GRID_SHARE if crowded else GRID_SHARE):
-        return _retyped(sample_scene(rng, crowded=crowded), rng)
-    return sample_free_scene(rng, crowded=crowded, shapes=2 if choice < GRID_SHARE + PAIR_SHARE else None)
+    if choice < GRID_SHARE:
+        return _retyped(sample_scene(rng), rng)
+    return sample_free_scene(rng, shapes=2 if choice < GRID_SHARE + PAIR_SHARE else None)
+
+
+def sample_crowded(rng: Random) -> Scene:
+    """Return a random scene of up to nine shapes, some in colours without a name; for the tower only."""
+    in_grid = rng.random() < CROWDED_GRID_SHARE
+    scene = _retyped(sample_scene(rng, crowded=True), rng) if in_grid else sample_free_scene(rng, crowded=True)
+    return oddly_coloured(scene, rng)
+
+
+def sample_digits(rng: Random) -> Scene:
+    """Return a random sheet of digits, some on shapes in colours without a name; for the tower only."""
+    return oddly_coloured(sample_digit_sheet(rng), rng)
+
+
+KINDS: dict[str, Callable[[Random], Scene]] = {
+    "plain": sample_plain,
+    "crowded": sample_crowded,
+    "digits": sample_digits,
+}
+"""What a pool may hold."""
 
 
 def _retyped(scene: Scene, rng: Random) -> Scene:

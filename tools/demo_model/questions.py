@@ -6,10 +6,23 @@ near a border (see `truth`): no size of a medium shape, no place at the edge of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from random import Random
 
-from runtime.demo.questions import Question, background, caption, count, number, shape_of_colour, there_are
+from runtime.demo.questions import (
+    Question,
+    background,
+    caption,
+    colour_of_shape,
+    count,
+    number,
+    shape_of_colour,
+    size,
+    there_are,
+    there_is,
+    where,
+)
 from runtime.demo.scene import Scene, Shape
 from runtime.demo.truth import APART, order_is_clear, place_is_clear, place_of
 from runtime.demo.vocabulary import COLOURS, HELD_OUT, SHAPES, capitalised, with_article
@@ -27,12 +40,16 @@ KINDS = (
     "size",
     "relation",
     "number",
+    "format",
 )
 
 CAPTIONS = ("What is this a picture of?", "What is this?", "What do you see?", "What is in this picture?")
 DESCRIPTIONS = ("Describe this picture.", "Describe the image in detail.", "Tell me about this picture.")
 COUNTS = ("How many shapes are there?", "How many shapes do you see?", "Count the shapes.")
 NUMBER_QUESTIONS = ("What number do you see?", "What number is written in the picture?")
+FORMAT_QUESTIONS = ("Is the picture wide, tall or square?", "What is the format of the picture?")
+FORMATS = {"tall": (0.0, 0.75), "square": (0.88, 1.14), "wide": (1.33, math.inf)}
+"""Width by height of what each word is said of; between them nobody is asked."""
 OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
 
@@ -63,6 +80,7 @@ def questions_about(
     for about_one in (_colour, _shape, _where, _size, _relation):
         asked += about_one(scene, rng, in_focus)
     asked += _number(scene, rng)
+    asked += _format(scene, rng)
     return sorted(asked, key=lambda question: KINDS.index(question.kind))
 
 
@@ -99,7 +117,7 @@ def _exists_pair(scene: Scene, rng: Random, in_focus: Collection[int], *, held_o
 
 
 def _yes(kind: str, thing: str) -> Question:
-    return Question(kind, f"Is there {with_article(thing)}?", f"Yes, there is {with_article(thing)}.")
+    return Question(kind, f"Is there {with_article(thing)}?", there_is(thing))
 
 
 def _no(kind: str, thing: str) -> Question:
@@ -110,7 +128,7 @@ def _colour(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Qu
     if named := _named_once(scene, in_focus):
         shape = rng.choice(named)
         spelling = rng.choice(("colour", "colour", "color"))
-        yield Question("colour", f"What {spelling} is the {shape.kind}?", f"The {shape.kind} is {shape.colour}.")
+        yield Question("colour", f"What {spelling} is the {shape.kind}?", colour_of_shape(shape))
 
 
 def _shape(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Question]:
@@ -124,13 +142,13 @@ def _shape(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Que
 def _where(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Question]:
     if clear := [shape for shape in _named_once(scene, in_focus) if place_is_clear(scene, shape)]:
         shape = rng.choice(clear)
-        yield Question("where", f"Where is the {shape.kind}?", f"The {shape.kind} is {place_of(scene, shape)}.")
+        yield Question("where", f"Where is the {shape.kind}?", where(scene, shape))
 
 
 def _size(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Question]:
     if sized := [shape for shape in _named_once(scene, in_focus) if shape.size != "medium"]:
         shape = rng.choice(sized)
-        yield Question("size", f"Is the {shape.kind} large or small?", f"The {shape.kind} is {shape.size}.")
+        yield Question("size", f"Is the {shape.kind} large or small?", size(shape))
 
 
 def _relation(scene: Scene, rng: Random, in_focus: Collection[int]) -> Iterator[Question]:
@@ -162,3 +180,10 @@ def _number(scene: Scene, rng: Random) -> Iterator[Question]:
         yield Question("number", rng.choice(NUMBER_QUESTIONS), number(digits[0]))
     elif not digits and rng.random() < 0.25:
         yield Question("number", rng.choice(NUMBER_QUESTIONS), "There is no number.")
+
+
+def _format(scene: Scene, rng: Random) -> Iterator[Question]:
+    """Ask for the picture's own shape, which the line ends among its fine patches tell."""
+    for word, (least, most) in FORMATS.items():
+        if least <= scene.width / scene.height <= most:
+            yield Question("format", rng.choice(FORMAT_QUESTIONS), f"The picture is {word}.")

@@ -12,9 +12,11 @@ import click
 import torch
 from architecture import new_model, trained_parameters
 from batches import Batch, Batches
+from canary import canary_loss
 from curriculum import FOCUS_SHARE, Row, row_of, stage_of
 from encoding import RAW_TALK, TALK, Encoder, Form
 from forward import PictureFeatures, pack_patches, picture_features
+from growth import grown
 from label_head import label_loss, new_label_head
 from labels import OF_THE_PICTURE
 from losses import AnswerLoss, answer_loss
@@ -48,6 +50,8 @@ class Plan:
     """Share of the run, from its start, in which the tower does not learn."""
     pictures: int = 8
     """A step."""
+    everything: bool = False
+    """Whether the run is in the last stage of the curriculum from its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class Training:
         rng = Random(f"questions {self.done}")
         share = self.done / self.plan.steps
         frozen = share < self.plan.frozen
-        focus = stage_of(share).focus if rng.random() < FOCUS_SHARE else frozenset[str]()
+        stage = stage_of(1.0 if self.plan.everything else share)
+        focus = stage.focus if rng.random() < FOCUS_SHARE else frozenset[str]()
         batch = self._batches.draw(rng, self.plan.pictures, pairs=bool(focus))
         rows = [row_of(scene, rng, self._encoder, focus) for scene in batch.scenes]
         with torch.autocast(batch.labels.device.type, torch.bfloat16):
@@ -117,7 +122,7 @@ class Training:
 
     def start_from(self, tensors: Tensors) -> None:
         """Take over weights and heads; a state of the tower alone leaves the language model untrained."""
-        weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(ASIDE)}
+        weights = {name: tensor for name, tensor in grown(tensors).items() if not name.startswith(ASIDE)}
         if all(name.startswith(TOWER) for name in weights):
             fill(self.model.model.vision_tower, weights, TOWER)
         else:
@@ -162,7 +167,8 @@ class Training:
         for count in batch.tile_counts:
             labels[first + 1 : first + count, :, list(OF_THE_PICTURE)] = 0
             first += count
-        return label_loss(self.patch_head(features.tower), labels)
+        logits = self.patch_head(features.tower)
+        return label_loss(logits[:, 1:], labels) + canary_loss(logits[:, 0])
 
     def _text_loss(self, rng: Random) -> torch.Tensor:
         form = RAW_TALK if rng.random() < RAW_TALK_SHARE else TALK
@@ -195,6 +201,7 @@ class Training:
 @click.option("--tower-rate", default=2e-4, show_default=True, help="Highest learning rate of the tower.")
 @click.option("--frozen", default=0.7, show_default=True, help="Share of the run with the tower frozen.")
 @click.option("--pictures", default=8, show_default=True, help="A step.")
+@click.option("--everything", is_flag=True, help="Ask for everything from the start, to go on from an earlier run.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def main(

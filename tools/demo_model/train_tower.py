@@ -9,7 +9,9 @@ from random import Random
 import click
 import numpy as np
 import torch
-from architecture import new_tower, normalised, trained_parameters, vision_features
+from architecture import new_tower, normalised, trained_parameters, vision_states
+from canary import canary_loss
+from growth import grown
 from label_head import label_accuracy, label_loss, new_label_head
 from labels import OF_THE_PICTURE, Label
 from optimizer import Group, Optimizer
@@ -19,7 +21,7 @@ from state import OPTIMIZER, PATCH_HEAD, TOWER, Tensors, fill, load_states, part
 KEPT_OUT = 200
 """Pictures, the last of the last pool, that accuracy is measured on."""
 
-GREY_SHARE = 0.25
+GREY_SHARE = 0.3
 """Of steps whose pictures are grey, so that shapes are not told by their colours."""
 
 
@@ -54,11 +56,9 @@ class TowerTraining:
         if rng.random() < 0.4:
             pixels = pixels + torch.randn_like(pixels) * 0.04
         grey = rng.random() < GREY_SHARE
-        loss = label_loss(
-            self._logits(_grey(pixels) if grey else pixels),
-            labels,
-            skip=(Label.COLOUR, Label.BACKGROUND) if grey else (),
-        )
+        logits = self._logits(_grey(pixels) if grey else pixels)
+        loss = label_loss(logits[:, 1:], labels, skip=(Label.COLOUR, Label.BACKGROUND) if grey else ())
+        loss = loss + canary_loss(logits[:, 0])
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss.item()
@@ -67,11 +67,11 @@ class TowerTraining:
     def accuracy(self) -> dict[Label, float]:
         """Return the accuracy of every label on pictures that were kept out of training."""
         pixels, labels = self._tensors(self._kept_out)
-        return label_accuracy(self._logits(pixels), labels)
+        return label_accuracy(self._logits(pixels)[:, 1:], labels)
 
     def start_from(self, tensors: Tensors) -> None:
         """Take over a tower, and its head if it is there."""
-        fill(self.tower, tensors, TOWER)
+        fill(self.tower, grown(tensors), TOWER)
         fill(self.head, tensors, PATCH_HEAD)
 
     def resume(self, tensors: Tensors) -> None:
@@ -84,8 +84,9 @@ class TowerTraining:
         save_state(path, {TOWER: self.tower, PATCH_HEAD: self.head, OPTIMIZER: self._optimizer.tensors()})
 
     def _logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return what the head says of every token of every tile, the class token's first."""
         with torch.autocast(pixels.device.type, torch.bfloat16):
-            logits: torch.Tensor = self.head(vision_features(self.tower, pixels))
+            logits: torch.Tensor = self.head(vision_states(self.tower, pixels))
         return logits
 
     def _tensors(self, pictures: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:

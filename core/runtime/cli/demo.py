@@ -46,6 +46,5 @@ def picture(out: Path, seed: int | None) -> None:
     click.echo("Questions the demo model is good at, and the right answers:")
     for question in questions:
         click.echo(f"  {question.text}\n    {question.answer}")
-    click.echo("Questions that name a shape (What colour is the circle? Is there a star?) are not reliable.\n")
-    click.echo("With `runtime serve` running, ask:")
+    click.echo("\nWith `runtime serve` running, ask:")
     click.echo(f'  runtime ask --image {shlex.quote(str(out))} "{questions[0].text}"')

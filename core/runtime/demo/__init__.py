@@ -1,8 +1,7 @@
-"""The demo model and its pictures: a real LLaVA-NeXT-Mistral of 2.3 million parameters, so all can be tried offline.
+"""The demo model and its pictures: a real LLaVA-NeXT-Mistral of 2.6 million parameters, so all can be tried offline.
 
-The model was trained on drawings of coloured shapes only. It is good at captions, counting shapes, the background,
-naming the shape of a colour, and reading one small number. It is close to guessing when a question names a shape
-("What colour is the circle?", "Is there a star?"), and it knows nothing about photographs.
+The model was trained on drawings of coloured shapes only and knows nothing about photographs. docs/demo-model.md says
+what it can be asked and how often it is right.
 """
 
 from __future__ import annotations

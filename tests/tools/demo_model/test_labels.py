@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labels import Label, patch_labels
+from labels import UNTAUGHT, Label, patch_labels
+from odd_colours import ODD
 from runtime.demo.scene import Scene, Shape
 from tiles import tile_count
 
@@ -14,7 +15,8 @@ def test_labels_of_one_shape_by_hand() -> None:
     labels = patch_labels(scene)
     assert labels.shape == (tile_count(112, 112), 49, len(Label)) == (5, 49, 9)
     middle = labels[0, 24].tolist()
-    assert middle == [1, 5, 2, 8, 1, 2, 5, 1, 1]  # circle, blue, large, 7, a centre, grey, middle, first of one
+    assert middle == [1, 5, 2, UNTAUGHT, 1, 2, 5, 1, 1]  # circle, blue, large, -, a centre, grey, middle, first of one
+    assert set(labels[1:, :, Label.DIGIT].flatten()) == {0, 8}
     assert labels[0, 0].tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 1]
     assert set(labels[..., Label.SHAPE][labels[..., Label.PLACE] == 5]) == {1}
 
@@ -40,3 +42,13 @@ def test_five_shapes_are_neither_counted_nor_numbered() -> None:
     labels = patch_labels(Scene(100, 100, shapes, "white", (255, 255, 255), 0, 0))
     assert not labels[..., [Label.COUNT, Label.ORDER]].any()
     assert labels[..., Label.SHAPE].any()
+
+
+def test_a_colour_without_a_name_is_not_taught() -> None:
+    """The shape is."""
+    shape = Shape("ring", ODD, "large", 50, 50, 50, 0, (0, 120, 120))
+    labels = patch_labels(Scene(100, 100, (shape,), "white", (255, 255, 255), 0, 0))
+    here = labels[..., Label.SHAPE] > 0
+    assert here.any()
+    assert set(labels[here][:, Label.COLOUR]) == {UNTAUGHT}
+    assert set(labels[~here][:, Label.COLOUR]) == {0}

@@ -71,7 +71,7 @@ def test_right_answers_are_counted_by_kind_and_pictures_arrive_whole() -> None:
     assert isinstance(tally, Tally)
     right = sum(answers[q.text] == q.answer for e in examples for q in e.questions if q.kind == "background")
     assert tally.cell("background") == f"{right / 6:.3f} ({right} of 6)"
-    assert tally.cell("caption") == "0.000 (0 of 6)"
+    assert tally.cell("count") == "0.000 (0 of 6)"
     expected = [e.image.size for e in examples for _ in e.questions]
     assert sorted(server.sizes) == sorted(expected)
     assert server.parameters[0] == {"max_new_tokens": 128}

@@ -6,7 +6,8 @@ import re
 from random import Random
 
 import pytest
-from curriculum import STAGES, stage_of
+from curriculum import STAGES, row_of, stage_of
+from encoding import Encoder
 from free_scene import sample_free_scene
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from runtime.demo.scene import Scene, Shape
 from runtime.demo.vocabulary import HELD_OUT
 from small_talk import small_talk
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -60,6 +62,7 @@ def two() -> Scene:
         ("relation", "Is the circle left of the star?", "Yes, the circle is left of the star."),
         ("relation", "Is the circle below the star?", "No, the circle is above the star."),
         ("number", "What number do you see?", "The number is 4."),
+        ("format", "Is the picture wide, tall or square?", "The picture is square."),
     ],
 )
 def test_answers_of_every_kind(kind: str, text: str, answer: str) -> None:
@@ -73,7 +76,7 @@ def test_nothing_is_asked_that_has_no_sure_answer() -> None:
     other = Shape("circle", "red", "small", 12, 70, 64, 0, (255, 0, 0))
     scene = Scene(100, 100, (one, other), "white", (255, 255, 255), 0, 0)
     asked = {question.kind for seed in range(50) for question in questions_about(scene, Random(seed))}
-    assert asked == {"count", "background", "exists", "exists_pair", "number"}
+    assert asked == {"count", "background", "exists", "exists_pair", "number", "format"}
 
 
 @given(seeds)
@@ -95,7 +98,7 @@ def test_small_talk_names_no_held_out_pair() -> None:
 
 
 def test_every_word_that_is_said_is_one_token() -> None:
-    """The tokenizer was trained on the sentences of an earlier recipe and is kept."""
+    """The tokenizer was trained on the sentences of an earlier recipe and is kept; only two formats are newer."""
     tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
     rng = Random(6)
     said: list[Question] = []
@@ -103,7 +106,31 @@ def test_every_word_that_is_said_is_one_token() -> None:
         said += questions_about(sample_free_scene(rng), rng)
     words = set(re.findall(r" ([a-zA-Z]+)", "".join(f" {question.answer}" for question in said)))
     split = {word for word in words if len(tokenizer.encode(f"is {word}").ids) != 3}
-    assert split == set()
+    assert split == {"wide", "tall"}
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "word"),
+    [
+        (300, 100, "wide"),
+        (133, 100, "wide"),
+        (120, 100, None),
+        (100, 110, "square"),
+        (80, 100, None),
+        (75, 100, "tall"),
+    ],
+)
+def test_a_format_is_asked_for_only_where_it_is_clear(width: int, height: int, word: str | None) -> None:
+    """By width and height alone."""
+    shape = Shape("circle", "red", "large", 40, 50, 50, 0, (255, 0, 0))
+    scene = Scene(width, height, (shape,), "white", (255, 255, 255), 0, 0)
+    assert set(answers(scene, "format").values()) == ({f"The picture is {word}."} if word else set())
+
+
+def test_what_takes_longest_is_asked_about_every_picture_of_the_full_mix() -> None:
+    """Captions, descriptions and numbers, wherever a scene allows them."""
+    kinds = row_of(two(), Random(5), Encoder(AutoTokenizer.from_pretrained(MODEL)), frozenset()).kinds
+    assert {"caption", "describe", "number"} <= set(kinds)
 
 
 def test_every_kind_that_names_a_shape_has_a_stage_before_the_mix() -> None:

@@ -54,7 +54,7 @@ def test_a_pool_is_drawn_again_from_its_seed(pool: Pool) -> None:
 
 def test_a_tower_that_is_stopped_and_goes_on_is_the_tower_that_was_not(tmp_path: Path) -> None:
     """Four steps at a stretch, and two and two from the state between; crowded pictures."""
-    crowded = draw_pool(6, seed=1, crowded=True)
+    crowded = draw_pool(6, seed=1, kind="crowded")
 
     def training() -> TowerTraining:
         torch.manual_seed(0)

@@ -1,0 +1,63 @@
+"""Pictures full of digits, for the tower only: the finest of what there is to see, and elsewhere the rarest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+
+from free_scene import TYPEFACES, sample_background, sample_pair, sample_rgb
+from runtime.demo.anyres import TILE
+from runtime.demo.scene import Scene, Shape
+from runtime.demo.truth import size_of
+
+SIDE = 2 * TILE
+"""Of a sheet in pixels: its fine tiles show it as it is."""
+
+SMALLEST_DIGIT, LARGEST_DIGIT = 9.0, 15.0
+"""Heights in pixels."""
+
+
+def sample_digit_sheet(rng: Random) -> Scene:
+    """Return a picture of four tiles, each with one large shape or four small ones, and a digit on all of them."""
+    background, background_rgb = sample_background(rng)
+    corners = [(x, y) for y in (0, TILE) for x in (0, TILE)]
+    shapes = [shape for left, top in corners for shape in _sample_tile(rng, left, top)]
+    return Scene(
+        width=SIDE,
+        height=SIDE,
+        shapes=tuple(shapes),
+        background=background,
+        background_rgb=background_rgb,
+        noise=rng.choice((0, 0, 3, 8)),
+        noise_seed=rng.randrange(1 << 30),
+    )
+
+
+def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
+    cells = rng.choice((1, 2, 2))
+    side = TILE / cells
+    for row in range(cells):
+        for column in range(cells):
+            diameter = side * rng.uniform(0.80, 0.92) if cells == 2 else rng.uniform(24, 0.9 * side)
+            play = (side - 1.08 * diameter) / 2
+            x = left + (column + 0.5) * side + rng.uniform(-play, play)
+            y = top + (row + 0.5) * side + rng.uniform(-play, play)
+            yield _sample_shape(rng, x, y, diameter)
+
+
+def _sample_shape(rng: Random, x: float, y: float, diameter: float) -> Shape:
+    kind, colour = sample_pair(rng, forced=False, any_pair=False)
+    shape = Shape(
+        kind=kind,
+        colour=colour,
+        size=size_of(diameter, SIDE, SIDE),
+        diameter=diameter,
+        x=x,
+        y=y,
+        rotation=rng.choice((0.0, rng.uniform(-8, 8))),
+        rgb=sample_rgb(rng, colour),
+    )
+    highest = min(LARGEST_DIGIT, max(SMALLEST_DIGIT, 0.42 * diameter))
+    height = rng.uniform(SMALLEST_DIGIT, highest)
+    return replace(shape, digit=rng.randint(0, 9), digit_height=height, typeface=rng.choice(TYPEFACES))
