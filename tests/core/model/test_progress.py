@@ -8,8 +8,11 @@ import sys
 import threading
 
 import pytest
+from runtime import demo
 from runtime.model import progress
 from support.hub_server import FIRST, MODEL_ID, WEIGHTS, Find, HubServer
+
+SIZE = f"{(demo.MODEL / WEIGHTS).stat().st_size / 1e6:.1f} MB"
 
 
 def test_progress_is_logged(
@@ -23,7 +26,7 @@ def test_progress_is_logged(
 
     class Listener(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if "MB of 4.6 MB" in record.getMessage():
+            if f"MB of {SIZE}" in record.getMessage():
                 told.set()
 
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
@@ -32,7 +35,7 @@ def test_progress_is_logged(
     with caplog.at_level(logging.INFO):
         find()
     assert waited == [True]
-    assert f"fetching {MODEL_ID} at commit {FIRST}: 1 file(s), 4.6 MB" in caplog.text
+    assert f"fetching {MODEL_ID} at commit {FIRST}: 1 file(s), {SIZE}" in caplog.text
     assert server.url not in caplog.text
 
 
@@ -44,7 +47,7 @@ def test_progress_is_a_bar_on_a_terminal(server: HubServer, find: Find, monkeypa
             return True
 
         def write(self, text: str) -> int:
-            if "/4.6 MB" in text:
+            if f"/{SIZE}" in text:
                 told.set()
             return super().write(text)
 
