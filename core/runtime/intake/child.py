@@ -27,8 +27,8 @@ BYTES_PER_PIXEL: Final = 24
 """Of memory: see `IntakeLimits.max_pixels`."""
 SPARE_BYTES: Final = 2**27
 """Of memory, for what does not grow with the picture."""
-NICENESS: Final = 10
-"""Pictures wait for tokens: where both want a core, decoding gets a tenth of it.
+NICENESS: Final = 19
+"""Pictures wait for tokens: where both want a core, decoding gets a seventieth of it.
 
 Only among the processes of one session: Linux shares cores among sessions before it looks at urgency (sched(7), The
 autogroup feature), so a decoder stays in the server's.
