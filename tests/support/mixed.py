@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from runtime.backend import Backend, Limits, ModelSpec, ShapePlan
 from runtime.geometry import feature_count
@@ -22,10 +23,26 @@ async def serve_mixed(
     load: Callable[[], Backend], model: ModelSpec, limits: Limits, plan: ShapePlan, requests: int
 ) -> tuple[Mapping[str, float], Mapping[str, float]]:
     """Send so many requests; what the backend counted before the first and after the last."""
-    traffic, chance = Agreement(model, limits, None, None, seed=0), random.Random(0)
-    prompts = [traffic.prompt() for _ in range(requests)]
+    prompts = some_prompts(model, limits, requests)
+    async with serving(lambda: Hooks("cuda", load(), model, limits), model, limits, plan, prompts) as runtime:
+        before = runtime.engine.prepared.hooks.stats()
+        await ask_all(runtime, requests)
+        return before, runtime.engine.prepared.hooks.stats()
+
+
+def some_prompts(model: ModelSpec, limits: Limits, count: int) -> list[Prompt]:
+    """Texts, one and two pictures of any size; the same each time."""
+    traffic = Agreement(model, limits, None, None, seed=0)
+    return [traffic.prompt() for _ in range(count)]
+
+
+@asynccontextmanager
+async def serving(
+    load: Callable[[], Hooks], model: ModelSpec, limits: Limits, plan: ShapePlan, prompts: list[Prompt]
+) -> AsyncIterator[LocalRuntime]:
+    """The whole worker but for its gRPC, warmed up; a request names its prompt by its number."""
     runtime = LocalRuntime(
-        load=lambda: Hooks("cuda", load(), model, limits),
+        load=load,
         prepare=lambda request: prepared(model, prompts, request),
         vocabulary=TOKENIZER,
         eos_ids=frozenset({EOS}),
@@ -36,22 +53,23 @@ async def serve_mixed(
         reuse_prefixes=True,
         prefill_chunk=100,
     )
-    queue = iter(range(requests))
+    try:
+        await asyncio.wrap_future(runtime.engine.loaded)
+        yield runtime
+    finally:
+        await runtime.aclose()
+
+
+async def ask_all(runtime: LocalRuntime, requests: int) -> None:
+    """Ask for a short reply to each prompt, sampled in any way, so many at a time."""
+    queue, chance = iter(range(requests)), random.Random(0)
 
     async def client() -> None:
         for number in queue:
-            stopping = StoppingParameters(max_new_tokens=chance.randint(1, 10))
-            await reply(
-                runtime, GenerateRequest((TokensPart((number,)),), sampling=sampling(chance), stopping=stopping)
-            )
+            parts, stopping = (TokensPart((number,)),), StoppingParameters(max_new_tokens=chance.randint(1, 10))
+            await reply(runtime, GenerateRequest(parts, sampling=sampling(chance), stopping=stopping))
 
-    try:
-        await asyncio.wrap_future(runtime.engine.loaded)
-        before = runtime.engine.prepared.hooks.stats()
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        return before, runtime.engine.prepared.hooks.stats()
-    finally:
-        await runtime.aclose()
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
 
 def sampling(chance: random.Random) -> SamplingParameters:

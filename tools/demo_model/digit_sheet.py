@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
 
-from free_scene import TYPEFACES, sample_background, sample_pair, sample_rgb
+from free_scene import TYPEFACES, sample_background, sample_pair, sample_shape
 from runtime.demo.anyres import TILE
 from runtime.demo.scene import Scene, Shape
-from runtime.demo.truth import size_of
 
 SIDE = 2 * TILE
 """Of a sheet in pixels: its fine tiles show it as it is."""
@@ -47,17 +46,8 @@ def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
 
 
 def _sample_shape(rng: Random, x: float, y: float, diameter: float) -> Shape:
-    kind, colour = sample_pair(rng, forced=False, any_pair=False)
-    shape = Shape(
-        kind=kind,
-        colour=colour,
-        size=size_of(diameter, SIDE, SIDE),
-        diameter=diameter,
-        x=x,
-        y=y,
-        rotation=rng.choice((0.0, rng.uniform(-8, 8))),
-        rgb=sample_rgb(rng, colour),
-    )
+    pair = sample_pair(rng, forced=False, any_pair=False)
+    shape = sample_shape(rng, pair, (x, y, diameter), (SIDE, SIDE))
     highest = min(LARGEST_DIGIT, max(SMALLEST_DIGIT, 0.42 * diameter))
     height = rng.uniform(SMALLEST_DIGIT, highest)
     return replace(shape, digit=rng.randint(0, 9), digit_height=height, typeface=rng.choice(TYPEFACES))

@@ -65,17 +65,8 @@ def sample_free_scene(
     forced = rng.randrange(count) if held_out else None
     dressed = []
     for number, (x, y, diameter) in enumerate(placed):
-        kind, colour = sample_pair(rng, forced=number == forced, any_pair=held_out)
-        bare = Shape(
-            kind=kind,
-            colour=colour,
-            size=size_of(diameter, width, height),
-            diameter=diameter,
-            x=x,
-            y=y,
-            rotation=rng.choice((0.0, rng.uniform(-8, 8))),
-            rgb=sample_rgb(rng, colour),
-        )
+        pair = sample_pair(rng, forced=number == forced, any_pair=held_out)
+        bare = sample_shape(rng, pair, (x, y, diameter), (width, height))
         dressed.append(_styled(rng, bare, diameter / max(width, height)))
     ordered = in_reading_order(dressed, height)
     return Scene(
@@ -159,6 +150,23 @@ def sample_rgb(rng: Random, colour: str) -> Rgb:
 def _jittered(rng: Random, rgb: Rgb, most: int) -> Rgb:
     red, green, blue = (max(0, min(255, value + rng.randint(-most, most))) for value in rgb)
     return red, green, blue
+
+
+def sample_shape(
+    rng: Random, pair: tuple[str, str], place: tuple[float, float, float], picture: tuple[int, int]
+) -> Shape:
+    """Return a plain shape of a kind and colour at (x, y, diameter) of a picture of (width, height), pixels."""
+    (kind, colour), (x, y, diameter) = pair, place
+    return Shape(
+        kind=kind,
+        colour=colour,
+        size=size_of(diameter, *picture),
+        diameter=diameter,
+        x=x,
+        y=y,
+        rotation=rng.choice((0.0, rng.uniform(-8, 8))),
+        rgb=sample_rgb(rng, colour),
+    )
 
 
 def _styled(rng: Random, shape: Shape, share: float) -> Shape:

@@ -5,6 +5,7 @@ No test without the device shows how exactly its kernels compute, so each start 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ import torch
 
 from runtime import demo
 from runtime.backend import DecodeBatch, DecodeShape, Images, Limits, ModelSpec, PrefillBatch, PrefillShape
+from runtime.errors import BackendRefused, DeviceLost
 from runtime.geometry import feature_count, tile_count
 from runtime.model import read_model
 from runtime.static.backend import StaticBackend
@@ -25,6 +27,12 @@ SMALL: Final = 2**27
 """Bytes in fp32 of a model that the host computes in a few seconds; in place of a larger one the bundled one is run."""
 TEXT: Final = 12
 """Tokens before the picture, and again after it."""
+DOUBTFUL: Final = 0.5
+"""Deviations of the scores that rounding to bfloat16 does not explain."""
+MOST_TEXT: Final = 1000
+"""Characters of the vendor's words that the operator is told."""
+
+log = logging.getLogger(__name__)
 
 Build = Callable[[ModelSpec, Limits], StaticBackend]
 """Loads a model on the device; what it takes there is given back with it."""
@@ -43,6 +51,18 @@ class Deviation:
     def __str__(self) -> str:
         tokens = "the same tokens" if self.same_tokens else "other tokens"
         return f"{self.model}: prefill {self.prefill:.4f}, decode {self.decode:.4f} deviations off, {tokens}"
+
+
+def tried(model: ModelSpec, build: Build) -> Deviation:
+    """Run the self-test before a model is loaded, and log what it came to; BackendRefused when the device fails."""
+    try:
+        deviation = self_test(model, build)
+    except DeviceLost as error:
+        cause = " ".join(str(error.__cause__).split())[:MOST_TEXT]
+        raise BackendRefused(f"the device failed when it was tried: {cause}") from error
+    is_doubtful = max(deviation.prefill, deviation.decode) > DOUBTFUL
+    log.log(logging.WARNING if is_doubtful else logging.INFO, "the device was tried on %s", deviation)
+    return deviation
 
 
 def self_test(model: ModelSpec, build: Build) -> Deviation:

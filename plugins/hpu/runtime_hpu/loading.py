@@ -11,9 +11,8 @@ from typing import Any, Final
 import torch
 from runtime import hookimpl
 from runtime.backend import Backend, Capacity, Limits, ModelSpec
-from runtime.errors import BackendRefused, DeviceLost
 from runtime.static.backend import StaticBackend
-from runtime.static.self_test import self_test
+from runtime.static.self_test import tried
 
 from runtime_hpu.device import HpuDevice
 from runtime_hpu.environment import Mode, mode_of, prepare
@@ -22,10 +21,6 @@ from runtime_hpu.kernels import HpuKernels, import_bridge
 from runtime_hpu.probe import installed, is_emulated
 
 RESERVE_PERCENT: Final = {Mode.LAZY: 30, Mode.COMPILE: 10, Mode.EAGER: 10}
-DOUBTFUL: Final = 0.5
-"""Deviations of the scores that rounding to bfloat16 does not explain."""
-MOST_TEXT: Final = 1000
-"""Characters of the bridge's words that the operator is told."""
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +53,7 @@ def loaded(model: ModelSpec, limits: Limits) -> Backend:
         runner = HpuRunner(device.torch_device, mode, options["enable_hpu_graph"], not options["limit_hpu_graph"])
         return Hpu(model, limits, dtype, device, kernels, runner, cache_bytes, share)
 
-    try:
-        deviation = self_test(model, build)
-    except DeviceLost as error:
-        cause = " ".join(str(error.__cause__).split())[:MOST_TEXT]
-        raise BackendRefused(f"the device failed when it was tried: {cause}") from error
-    is_doubtful = max(deviation.prefill, deviation.decode) > DOUBTFUL
-    log.log(logging.WARNING if is_doubtful else logging.INFO, "the device was tried on %s", deviation)
+    deviation = tried(model, build)
     backend = build(model, limits, options["image_cache_bytes"])
     backend.details = {
         "mode": mode.value,

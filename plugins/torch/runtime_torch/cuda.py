@@ -6,7 +6,6 @@ How fast it is, and whether it keeps to its forecast of memory, is to be measure
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -14,9 +13,8 @@ from typing import Any, Final
 import torch
 from runtime import hookimpl
 from runtime.backend import Backend, Capacity, Limits, ModelSpec
-from runtime.errors import BackendRefused, DeviceLost
 from runtime.static.backend import StaticBackend
-from runtime.static.self_test import self_test
+from runtime.static.self_test import tried
 
 from runtime_torch.cuda_device import CudaDevice
 from runtime_torch.cuda_graphs import CudaGraphRunner
@@ -26,12 +24,6 @@ RESERVE: Final = 512 * 2**20
 """Bytes for what steps take between graphs: choosing tokens, and pictures on their way into the prompt."""
 GRAPH_SHARE: Final = 0.1
 """Part of the memory left beside the weights that is kept for graphs."""
-DOUBTFUL: Final = 0.5
-"""Deviations of the scores that rounding to bfloat16 does not explain."""
-MOST_TEXT: Final = 1000
-"""Characters of the driver's words that the operator is told."""
-
-log = logging.getLogger(__name__)
 
 
 class Cuda(StaticBackend):
@@ -53,13 +45,7 @@ def loaded(model: ModelSpec, limits: Limits) -> Backend:
     def build(model: ModelSpec, limits: Limits) -> Cuda:
         return built(model, limits, dtype, 0)
 
-    try:
-        deviation = self_test(model, build)
-    except DeviceLost as error:
-        cause = " ".join(str(error.__cause__).split())[:MOST_TEXT]
-        raise BackendRefused(f"the card failed when it was tried: {cause}") from error
-    is_doubtful = max(deviation.prefill, deviation.decode) > DOUBTFUL
-    log.log(logging.WARNING if is_doubtful else logging.INFO, "the card was tried on %s", deviation)
+    deviation = tried(model, build)
     backend = built(model, limits, dtype, options["image_cache_bytes"])
     backend.details = {**backend.details, "self_test": str(deviation)}
     return backend

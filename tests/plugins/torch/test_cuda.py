@@ -179,5 +179,5 @@ def test_a_card_that_fails_when_it_is_tried_is_refused(
         raise RuntimeError(LOST)
 
     monkeypatch.setattr(CudaGraphRunner, "warm", failing)
-    with pytest.raises(BackendRefused, match="the card failed when it was tried: CUDA error: an illegal memory"):
+    with pytest.raises(BackendRefused, match="the device failed when it was tried: CUDA error: an illegal memory"):
         runtime_torch.load_cuda(demo, options())

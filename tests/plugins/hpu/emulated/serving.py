@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import random
-from collections.abc import AsyncIterator, Generator
-from contextlib import asynccontextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +11,12 @@ import pytest
 from runtime import hookimpl
 from runtime.backend import Limits, ModelSpec
 from runtime.errors import DeviceLost
-from runtime.geometry import feature_count
-from runtime.local import LocalRuntime
 from runtime.model import read_model
 from runtime.plugins import Hooks
-from runtime.runtime import GenerateRequest, SamplingParameters, StoppingParameters, TokensPart
 from runtime.static.warmup import empty_decode
-from support.agreement import Agreement, Prompt
-from support.arithmetic import EOS
 from support.checkpoints import Checkpoint, write_checkpoint
 from support.hpu import FLASH, MODES, QUIET, loaded, plan_of
-from support.serving import TOKENIZER, TokenPrompt, info, reply
+from support.mixed import ask_all, serving, some_prompts
 from support.static import ignore
 from virtual_device import counters, faults
 
@@ -57,52 +49,9 @@ class Watch:
         return answer
 
 
-def sampling(chance: random.Random) -> SamplingParameters:
-    """Greedy half the time, else with whatever filters and penalties."""
-    if chance.random() < 0.5:
-        return SamplingParameters()
-    return SamplingParameters(
-        do_sample=True,
-        temperature=chance.uniform(0.5, 2),
-        top_k=chance.choice((0, 5, 100)),
-        top_p=chance.choice((1.0, 0.9)),
-        repetition_penalty=chance.choice((1.0, 1.2)),
-        seed=chance.randrange(100),
-    )
-
-
-def prepared(model: ModelSpec, prompts: list[Prompt], request: GenerateRequest) -> TokenPrompt:
-    """The prompt whose number is the request's only token."""
-    (part,) = request.parts
-    assert isinstance(part, TokensPart)
-    prompt = prompts[part.ids[0]]
-    sizes = [] if prompt.images is None else prompt.images.sizes
-    assert model.images is not None
-    ends = [start + feature_count(size, model.images) for start, size in zip(prompt.starts, sizes, strict=True)]
-    places = tuple(slice(start, end) for start, end in zip(prompt.starts, ends, strict=True))
-    return TokenPrompt(prompt.tokens, prompt.images, places=places)
-
-
-@asynccontextmanager
-async def serving(model: ModelSpec, mode: str, watch: Watch, prompts: list[Prompt]) -> AsyncIterator[LocalRuntime]:
-    """The whole worker but for its gRPC, warmed up."""
-    runtime = LocalRuntime(
-        load=lambda: Hooks("hpu", loaded(model, LIMITS, hpu_mode=mode, **FLASH), model, LIMITS, [watch]),
-        prepare=lambda request: prepared(model, prompts, request),
-        vocabulary=TOKENIZER,
-        eos_ids=frozenset({EOS}),
-        info=info(LIMITS, 64),
-        max_stop_sequences=4,
-        lease_idle_seconds=300.0,
-        plan=lambda limits, budgets, resumes: plan_of(model, LIMITS),
-        reuse_prefixes=True,
-        prefill_chunk=100,
-    )
-    try:
-        await asyncio.wrap_future(runtime.engine.loaded)
-        yield runtime
-    finally:
-        await runtime.aclose()
+def hooks(model: ModelSpec, mode: str, watch: Watch) -> Hooks:
+    """The backend under the watch."""
+    return Hooks("hpu", loaded(model, LIMITS, hpu_mode=mode, **FLASH), model, LIMITS, [watch])
 
 
 @pytest.mark.anyio
@@ -110,19 +59,11 @@ async def serving(model: ModelSpec, mode: str, watch: Watch, prompts: list[Promp
 async def test_mixed_requests_meet_nothing_new(mode: str, tmp_path: Path) -> None:
     """Texts, one and two pictures of any size, sampled in any way, eight at a time."""
     model = read_model(write_checkpoint(tmp_path, SMALLEST))
-    watch, chance = Watch(), random.Random(0)
-    traffic = Agreement(model, LIMITS, None, None, seed=0)
-    prompts = [traffic.prompt() for _ in range(REQUESTS)]
-    queue = iter(range(REQUESTS))
-
-    async def client(runtime: LocalRuntime) -> None:
-        for number in queue:
-            parts, stopping = (TokensPart((number,)),), StoppingParameters(max_new_tokens=chance.randint(1, 10))
-            await reply(runtime, GenerateRequest(parts, sampling=sampling(chance), stopping=stopping))
-
-    async with serving(model, mode, watch, prompts) as runtime:
+    watch, prompts = Watch(), some_prompts(model, LIMITS, REQUESTS)
+    load, plan = (lambda: hooks(model, mode, watch)), plan_of(model, LIMITS)
+    async with serving(load, model, LIMITS, plan, prompts) as runtime:
         before, watch.steps = counters.snapshot(), 0
-        await asyncio.gather(*(client(runtime) for _ in range(8)))
+        await ask_all(runtime, REQUESTS)
         spent = counters.snapshot() - before
         stats = runtime.engine.prepared.hooks.stats()
     assert spent.captures.total() == spent.compilations == spent.cpu_fallbacks.total() == spent.bypasses.total() == 0
