@@ -76,7 +76,7 @@ async def test_while_an_event_is_sent(path: str, body: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("path", "body"), STREAMED)
 async def test_while_a_comment_is_sent(path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The application waits in `send` and for the next token at once."""
-    monkeypatch.setattr(sse, "kept_alive", partial(sse.kept_alive, seconds=0))
+    monkeypatch.setattr(sse, "Line", partial(sse.Line, seconds=0))
     backend = GatedBackend(ONE_ROW)
     async with arithmetic_runtime(backend, ONE_ROW) as runtime:
         http = exchange(runtime, path, body)
