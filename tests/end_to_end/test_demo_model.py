@@ -52,7 +52,7 @@ def test_generate_answers_right(demo_server: Server, picture: dict[str, str]) ->
 def test_cost_of_a_picture_is_told(demo_server: Server) -> None:
     """In details, in the last event and before the request, by the geometry that the model was trained with.
 
-    173 x 326 pixels keep most of themselves on 2 x 2 tiles of 56, which with the base tile are 5. Of the 14 x 14
+    173 x 326 pixels keep most of themselves on 2 x 2 tiles of 84, which with the base tile are 5. Of the 14 x 14
     features of the canvas 173 * 14 / 326 = 7.4 columns are covered, so three are left out on each side; a newline ends
     each of the 14 rows: 7 * 7 + 14 * (8 + 1) = 175 tokens. The backend takes any shape, so nothing is padding.
     """

@@ -20,7 +20,7 @@ def make_geometry(tile: int, patch: int) -> ImageGeometry:
 
 LLAVA_IMAGES: Final = make_geometry(336, 14)
 """Of llava-v1.6-mistral-7b."""
-DEMO_IMAGES: Final = make_geometry(56, 8)
+DEMO_IMAGES: Final = make_geometry(84, 12)
 """Of the demo model."""
 
 LLAVA: Final = ModelSpec(

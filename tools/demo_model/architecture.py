@@ -42,7 +42,7 @@ def vision_config() -> CLIPVisionConfig:
     """
     config = CLIPVisionConfig(
         hidden_size=HIDDEN,
-        intermediate_size=384,
+        intermediate_size=512,
         num_hidden_layers=7,
         num_attention_heads=4,
         image_size=TILE,

@@ -26,7 +26,7 @@ IN_LINE_SHARE = 0.1
 CHAINED_SHARE = 0.15
 """Of pictures that are asked about in conversations of several turns."""
 
-HARD = frozenset(("caption", "describe", "number"))
+HARD = frozenset(("caption", "describe", "exists_pair", "number"))
 """Kinds that are asked about every picture of the full mix that allows them."""
 
 FOCUS_SHARE = 0.75
@@ -46,8 +46,8 @@ class Stage:
 STAGES = (
     Stage(0.12, frozenset(("colour", "shape"))),
     Stage(0.44, frozenset(("colour", "exists"))),
-    Stage(0.52, frozenset(("exists", "exists_pair"))),
-    Stage(0.64, frozenset(("where", "relation", "size"))),
+    Stage(0.56, frozenset(("where", "relation", "size"))),
+    Stage(0.64, frozenset(("exists", "exists_pair"))),
     Stage(1.0),
 )
 
@@ -89,5 +89,6 @@ def _questions(scene: Scene, rng: Random, focus: frozenset[str]) -> list[Questio
     different = list(dict.fromkeys(questions))
     rng.shuffle(different)
     if not focus:  # what takes longest is never left out
-        different.sort(key=lambda question: question.kind not in HARD)
+        hard = list({question.kind: question for question in different if question.kind in HARD}.values())
+        different = hard + [question for question in different if question not in hard]
     return different[:QUESTIONS_A_PICTURE] or questions_about(scene, rng)[:2]

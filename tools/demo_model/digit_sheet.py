@@ -7,14 +7,17 @@ from dataclasses import replace
 from random import Random
 
 from free_scene import TYPEFACES, sample_background, sample_pair, sample_shape
-from runtime.demo.anyres import TILE
+from runtime.demo.anyres import TILE, UNIT
 from runtime.demo.scene import Scene, Shape
 
 SIDE = 2 * TILE
-"""Of a sheet in pixels: its fine tiles show it as it is."""
+"""Of a sheet in pixels of its fine tiles."""
 
-SMALLEST_DIGIT, LARGEST_DIGIT = 9.0, 15.0
-"""Heights in pixels."""
+ZOOM = 0.7, 2.0
+"""How many times as large a sheet may be drawn."""
+
+SMALLEST_DIGIT, LARGEST_DIGIT = 9 * UNIT, 15 * UNIT
+"""Heights in pixels of the fine tiles."""
 
 
 def sample_digit_sheet(rng: Random) -> Scene:
@@ -22,10 +25,11 @@ def sample_digit_sheet(rng: Random) -> Scene:
     background, background_rgb = sample_background(rng)
     corners = [(x, y) for y in (0, TILE) for x in (0, TILE)]
     shapes = [shape for left, top in corners for shape in _sample_tile(rng, left, top)]
+    side = round(SIDE * rng.uniform(*ZOOM))
     return Scene(
-        width=SIDE,
-        height=SIDE,
-        shapes=tuple(shapes),
+        width=side,
+        height=side,
+        shapes=tuple(_zoomed(shape, side / SIDE) for shape in shapes),
         background=background,
         background_rgb=background_rgb,
         noise=rng.choice((0, 0, 3, 8)),
@@ -38,7 +42,7 @@ def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
     side = TILE / cells
     for row in range(cells):
         for column in range(cells):
-            diameter = side * rng.uniform(0.80, 0.92) if cells == 2 else rng.uniform(24, 0.9 * side)
+            diameter = side * rng.uniform(0.80, 0.92) if cells == 2 else rng.uniform(24 * UNIT, 0.9 * side)
             play = (side - 1.08 * diameter) / 2
             x = left + (column + 0.5) * side + rng.uniform(-play, play)
             y = top + (row + 0.5) * side + rng.uniform(-play, play)
@@ -51,3 +55,13 @@ def _sample_shape(rng: Random, x: float, y: float, diameter: float) -> Shape:
     highest = min(LARGEST_DIGIT, max(SMALLEST_DIGIT, 0.42 * diameter))
     height = rng.uniform(SMALLEST_DIGIT, highest)
     return replace(shape, digit=rng.randint(0, 9), digit_height=height, typeface=rng.choice(TYPEFACES))
+
+
+def _zoomed(shape: Shape, zoom: float) -> Shape:
+    return replace(
+        shape,
+        x=zoom * shape.x,
+        y=zoom * shape.y,
+        diameter=zoom * shape.diameter,
+        digit_height=zoom * shape.digit_height,
+    )

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from random import Random
 
-from runtime.demo.anyres import TILE, canvas_size, fitted_size, margin
+from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
 from runtime.demo.scene import Rgb, Scene, Shape
 from runtime.demo.truth import in_reading_order, order_is_clear, size_of
 from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES
@@ -53,7 +53,7 @@ def sample_free_scene(
     Without `held_out` no shape is of a held-out (colour, shape) pair, with it at least one is.
     `crowded` puts up to nine small shapes in the picture, for the tower only: no sentence is true of their order.
     """
-    width, height = _sample_size(rng)
+    width, height = sample_size(rng)
     count = rng.randint(5, 9) if crowded else shapes or rng.choice((1, 1, 2, 2, 3, 3, 4))
     background, background_rgb = sample_background(rng)
     # Most pictures can be told in an order that nobody would dispute.
@@ -67,7 +67,7 @@ def sample_free_scene(
     for number, (x, y, diameter) in enumerate(placed):
         pair = sample_pair(rng, forced=number == forced, any_pair=held_out)
         bare = sample_shape(rng, pair, (x, y, diameter), (width, height))
-        dressed.append(_styled(rng, bare, diameter / max(width, height)))
+        dressed.append(styled(rng, bare, diameter / max(width, height)))
     ordered = in_reading_order(dressed, height)
     return Scene(
         width=width,
@@ -80,7 +80,7 @@ def sample_free_scene(
     )
 
 
-def _sample_size(rng: Random) -> tuple[int, int]:
+def sample_size(rng: Random) -> tuple[int, int]:
     """Return (width, height): 96 to 330 pixels a side before an aspect ratio of up to 3:1 either way."""
     ratio = math.exp(rng.choice((rng.uniform(-0.3, 0.3), rng.uniform(-1.1, 1.1))))
     side = math.exp(rng.uniform(math.log(96), math.log(330)))
@@ -169,7 +169,7 @@ def sample_shape(
     )
 
 
-def _styled(rng: Random, shape: Shape, share: float) -> Shape:
+def styled(rng: Random, shape: Shape, share: float) -> Shape:
     """Return the shape filled, filled with an edge, or as an outline; `share` is that of the picture's longer side.
 
     A circle is never an outline: that is a ring. A small shape is filled, because its outline would be a blur.
@@ -187,18 +187,18 @@ def _styled(rng: Random, shape: Shape, share: float) -> Shape:
 
 
 def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, often: bool) -> list[Shape]:
-    """Return the shapes, one or two with a digit that is 9 to 15 pixels high and within one of the fine tiles."""
+    """Return the shapes, one or two with a digit that is 9 to 15 units high and within one of the fine tiles."""
     canvas = canvas_size(height, width)
     scale = min(canvas[0] / height, canvas[1] / width)
     top, left = margin(fitted_size(height, width, canvas), canvas)
     able = []
     for place, shape in enumerate(shapes):
-        highest = min(15.0, 0.42 * shape.diameter * scale)
+        highest = min(15.0, 0.42 * shape.diameter * scale / UNIT)
         if highest < 9 or (shape.stroke and shape.kind != "ring"):
             continue
         x, y = shape.x * scale + left, (shape.y + 0.05 * shape.diameter) * scale + top
-        room_x = min(x % TILE, TILE - x % TILE)
-        room_y = min(y % TILE, TILE - y % TILE)
+        room_x = min(x % TILE, TILE - x % TILE) / UNIT
+        room_y = min(y % TILE, TILE - y % TILE) / UNIT
         highest = min(highest, 2 * (room_x - 1) * 1.3, 2 * (room_y - 2))
         if highest >= 9:
             able.append((place, highest))
@@ -208,7 +208,7 @@ def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, ofte
             numbered[place] = replace(
                 shapes[place],
                 digit=rng.randint(0, 9),
-                digit_height=rng.uniform(9, highest) / scale,
+                digit_height=rng.uniform(9, highest) * UNIT / scale,
                 typeface=rng.choice(TYPEFACES),
             )
     return numbered

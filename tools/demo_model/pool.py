@@ -20,6 +20,7 @@ from odd_colours import oddly_coloured
 from PIL import Image
 from runtime.demo.drawing import draw
 from runtime.demo.scene import Scene, Shape, sample_scene
+from shape_sheet import sample_shape_sheet
 from tiles import Pixels, tile_count, tiles_of
 
 GRID_SHARE = 0.25
@@ -86,10 +87,16 @@ def sample_digits(rng: Random) -> Scene:
     return oddly_coloured(sample_digit_sheet(rng), rng)
 
 
+def sample_shapes(rng: Random) -> Scene:
+    """Return a random sheet of small shapes, some in colours without a name; for the tower only."""
+    return oddly_coloured(sample_shape_sheet(rng), rng)
+
+
 KINDS: dict[str, Callable[[Random], Scene]] = {
     "plain": sample_plain,
     "crowded": sample_crowded,
     "digits": sample_digits,
+    "shapes": sample_shapes,
 }
 """What a pool may hold."""
 

@@ -51,6 +51,8 @@ FORMAT_QUESTIONS = ("Is the picture wide, tall or square?", "What is the format 
 FORMATS = {"tall": (0.0, 0.75), "square": (0.88, 1.14), "wide": (1.33, math.inf)}
 """Width by height of what each word is said of; between them nobody is asked."""
 OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+CROSSED_SHARE = 0.5
+"""Of absent pairs that are asked for, as far as there are such: a red circle beside a blue star makes no red star."""
 
 
 def held_out_shapes(scene: Scene) -> set[int]:
@@ -105,14 +107,16 @@ def _exists(scene: Scene, rng: Random) -> Question:
 
 
 def _exists_pair(scene: Scene, rng: Random, in_focus: Collection[int], *, held_out: bool) -> Question:
-    """Ask for a pair that is there, or for one that shares its colour or its kind with one that is."""
+    """Ask for a pair that is there, or for one that shares its colour or its kind with one that is, or with two."""
     shape = scene.shapes[rng.choice(list(in_focus))]
     if rng.random() < 0.5:
         return _yes("exists_pair", shape.name)
     present = {(other.colour, other.kind) for other in scene.shapes}
     near = [(colour, shape.kind) for colour in COLOURS] + [(shape.colour, kind) for kind in SHAPES]
     absent = [pair for pair in near if pair not in present and (held_out or pair not in HELD_OUT)]
-    colour, kind = rng.choice(absent)
+    colours, kinds = ({pair[part] for pair in present} for part in (0, 1))
+    crossed = [(colour, kind) for colour, kind in absent if colour in colours and kind in kinds]
+    colour, kind = rng.choice(crossed if crossed and rng.random() < CROSSED_SHARE else absent)
     return _no("exists_pair", f"{colour} {kind}")
 
 

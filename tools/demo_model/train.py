@@ -50,8 +50,8 @@ class Plan:
     """Share of the run, from its start, in which the tower does not learn."""
     pictures: int = 8
     """A step."""
-    everything: bool = False
-    """Whether the run is in the last stage of the curriculum from its start."""
+    begin: float = 0.0
+    """Share of the curriculum that is left out at its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Training:
         rng = Random(f"questions {self.done}")
         share = self.done / self.plan.steps
         frozen = share < self.plan.frozen
-        stage = stage_of(1.0 if self.plan.everything else share)
+        stage = stage_of(self.plan.begin + (1 - self.plan.begin) * share)
         focus = stage.focus if rng.random() < FOCUS_SHARE else frozenset[str]()
         batch = self._batches.draw(rng, self.plan.pictures, pairs=bool(focus))
         rows = [row_of(scene, rng, self._encoder, focus) for scene in batch.scenes]
@@ -201,7 +201,12 @@ class Training:
 @click.option("--tower-rate", default=2e-4, show_default=True, help="Highest learning rate of the tower.")
 @click.option("--frozen", default=0.7, show_default=True, help="Share of the run with the tower frozen.")
 @click.option("--pictures", default=8, show_default=True, help="A step.")
-@click.option("--everything", is_flag=True, help="Ask for everything from the start, to go on from an earlier run.")
+@click.option(
+    "--begin",
+    default=0.0,
+    type=click.FloatRange(0, 1),
+    help="Share of the curriculum to leave out: 1 asks for everything.",
+)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 def main(

@@ -1,4 +1,4 @@
-"""The demo model and its pictures: a real LLaVA-NeXT-Mistral of 2.6 million parameters, so all can be tried offline.
+"""The demo model and its pictures: a real LLaVA-NeXT-Mistral of 2.9 million parameters, so all can be tried offline.
 
 The model was trained on drawings of coloured shapes only and knows nothing about photographs. docs/demo-model.md says
 what it can be asked and how often it is right.

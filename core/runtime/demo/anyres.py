@@ -1,19 +1,22 @@
-"""How the demo model cuts a picture into tiles: the any-resolution rule of LLaVA-NeXT at a sixth of its size.
+"""How the demo model cuts a picture into tiles: the any-resolution rule of LLaVA-NeXT at a quarter of its size.
 
 The rule is that of `select_best_resolution` and `get_patch_output_size` in transformers
 (image_processing_utils.py, image_processing_llava_next.py). It is kept apart from the server's own geometry on purpose:
-which digits a picture carries depends on it, and a seed must give the same picture for ever.
+which digits a picture carries depends on it, and a seed must give the same picture whatever becomes of the server.
 """
 
 from __future__ import annotations
 
 import math
 
-TILE = 56
+TILE = 84
 """Side of a tile in pixels."""
 
-PATCH = 8
+PATCH = 12
 """Side of a patch in pixels; a tile has (TILE / PATCH) squared of them."""
+
+UNIT = TILE / 56
+"""Pixels in a 56th of a tile's side, in which the height of digits and the room they need are told."""
 
 PINPOINTS = (
     (TILE, 2 * TILE),

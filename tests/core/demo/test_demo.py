@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 from runtime.demo import MODEL, PICTURES
+from runtime.demo.anyres import PATCH
 from runtime.demo.drawing import draw
 from runtime.demo.questions import reliable_questions
 from runtime.demo.scene import scene_of_seed
@@ -62,7 +63,7 @@ def ask():
     processor = LlavaNextProcessor(
         image_processor=Images.from_pretrained(MODEL),
         tokenizer=AutoTokenizer.from_pretrained(MODEL),
-        patch_size=8,
+        patch_size=PATCH,
         num_additional_image_tokens=1,
         vision_feature_select_strategy="default",
     )

@@ -59,7 +59,7 @@ async def test_picture(demo: LocalRuntime) -> None:
 async def test_cost_of_pictures(demo: LocalRuntime, tmp_path: Path) -> None:
     """Tiles and tokens worked out by hand, told alike by every route, with a gateway between.
 
-    A tile is 56 x 56 pixels and makes 7 x 7 features. A picture of 179 x 161 keeps most of itself on 2 x 2 tiles; with
+    A tile is 84 x 84 pixels and makes 7 x 7 features. A picture of 179 x 161 keeps most of itself on 2 x 2 tiles; with
     the base tile they are 5. Of the 14 x 14 features of the canvas it covers 161 * 14 / 179 = 12.6 rows: one is left
     out above and one below. Each of the 12 others ends with a newline: 7 * 7 + 12 * (14 + 1) = 229 tokens. One of
     200 x 40 keeps most on 3 x 1 tiles and covers 40 * 21 / 200 = 4.2 of 7 rows: 7 * 7 + 5 * (21 + 1) = 159 tokens.

@@ -39,7 +39,7 @@ def test_the_demo_model_is_read() -> None:
     spec = read_model(DEMO)
     assert (spec.layers, spec.hidden, spec.heads, spec.kv_heads, spec.vocabulary) == (6, 128, 4, 2, 802)
     assert spec.images is not None
-    assert (spec.images.tile, spec.images.patch, len(spec.images.pinpoints)) == (56, 8, 5)
+    assert (spec.images.tile, spec.images.patch, len(spec.images.pinpoints)) == (84, 12, 5)
 
 
 @pytest.mark.parametrize("language", ["mistral", "llama"])

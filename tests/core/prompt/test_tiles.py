@@ -25,7 +25,7 @@ def scene(height: int, width: int) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("height", "width"),
-    [(20, 20), (56, 56), (57, 113), (113, 57), (4, 60), (60, 4), (150, 30), (168, 56), (300, 1000), (1001, 333)],
+    [(20, 20), (84, 84), (85, 169), (169, 85), (4, 60), (60, 4), (150, 30), (252, 84), (300, 1000), (1001, 333)],
 )
 def test_tiles_equal_transformers(height: int, width: int, processor: Any, demo: ImageGeometry) -> None:
     """Bit for bit, base tile first and then row by row."""
@@ -64,17 +64,17 @@ def check(height: int, width: int, processor: Any, geometry: ImageGeometry, **op
 
 
 def test_a_picture_by_hand(demo: ImageGeometry) -> None:
-    """White 56 x 112 fills both tiles of its canvas; black bars of 56 x 100 stay black, normalised."""
+    """White 84 x 168 fills both tiles of its canvas; black bars above and below 40 x 100 stay black, normalised."""
     white = [(1 - mean) / std for mean, std in zip(demo.mean, demo.std, strict=True)]
     black = [-mean / std for mean, std in zip(demo.mean, demo.std, strict=True)]
-    tiles = cut_tiles(Image.new("RGB", (112, 56), "white"), demo)
+    tiles = cut_tiles(Image.new("RGB", (168, 84), "white"), demo)
     assert tiles.shape[0] == 3
     torch.testing.assert_close(tiles, torch.tensor(white).view(1, 3, 1, 1).expand_as(tiles))
-    padded = cut_tiles(Image.new("RGB", (100, 40), "white"), demo)  # fitted 45 x 112 (44.8), 5 rows above, 6 below
-    torch.testing.assert_close(padded[1, :, 4, 30], torch.tensor(black))
-    torch.testing.assert_close(padded[1, :, 5, 30], torch.tensor(white))
-    torch.testing.assert_close(padded[2, :, 49, 30], torch.tensor(white))
-    torch.testing.assert_close(padded[2, :, 50, 30], torch.tensor(black))
+    padded = cut_tiles(Image.new("RGB", (100, 40), "white"), demo)  # fitted 68 x 168 (67.2), 8 rows above and below
+    torch.testing.assert_close(padded[1, :, 7, 30], torch.tensor(black))
+    torch.testing.assert_close(padded[1, :, 8, 30], torch.tensor(white))
+    torch.testing.assert_close(padded[2, :, 75, 30], torch.tensor(white))
+    torch.testing.assert_close(padded[2, :, 76, 30], torch.tensor(black))
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are counted in /proc")

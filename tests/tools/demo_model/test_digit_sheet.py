@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from digit_sheet import LARGEST_DIGIT, SMALLEST_DIGIT, sample_digit_sheet
+from digit_sheet import LARGEST_DIGIT, SIDE, SMALLEST_DIGIT, sample_digit_sheet
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime.demo.anyres import TILE, canvas_size
@@ -15,10 +15,12 @@ from runtime.demo.vocabulary import HELD_OUT
 def test_every_shape_is_within_one_tile_and_carries_a_digit(seed: int) -> None:
     """And no pair is held out."""
     scene = sample_digit_sheet(Random(seed))
-    assert canvas_size(scene.height, scene.width) == (scene.height, scene.width)  # so a digit is as high as drawn
+    assert canvas_size(scene.height, scene.width) == (SIDE, SIDE)
+    zoom = scene.width / SIDE
     for shape in scene.shapes:
         assert (shape.colour, shape.kind) not in HELD_OUT
         assert shape.digit in range(10)
-        assert SMALLEST_DIGIT <= shape.digit_height <= LARGEST_DIGIT
-        for middle in (shape.x, shape.y):
-            assert shape.diameter / 2 <= middle % TILE <= TILE - shape.diameter / 2
+        assert SMALLEST_DIGIT <= shape.digit_height / zoom <= LARGEST_DIGIT
+        radius = shape.diameter / zoom / 2
+        for middle in (shape.x / zoom, shape.y / zoom):
+            assert radius <= middle % TILE <= TILE - radius

@@ -139,3 +139,16 @@ def test_every_kind_that_names_a_shape_has_a_stage_before_the_mix() -> None:
     assert focus >= {"colour", "exists", "exists_pair", "where", "size", "relation"}
     assert (stage_of(0.0), stage_of(0.999)) == (STAGES[0], STAGES[-1])
     assert not STAGES[-1].focus
+
+
+def test_a_colour_and_a_shape_that_are_there_make_no_pair() -> None:
+    """A red star is asked for beside a red circle and a blue star: to say no, the two must be looked up together."""
+    scene = two()
+    texts = [
+        question.text
+        for seed in range(400)
+        for question in questions_about(scene, Random(seed))
+        if question.kind == "exists_pair" and question.answer.startswith("No")
+    ]
+    crossed = sum(text in ("Is there a red star?", "Is there a blue circle?") for text in texts)
+    assert 0.45 < crossed / len(texts) < 0.75
