@@ -130,8 +130,9 @@ def test_length(client: openai.OpenAI) -> None:
 
 
 def test_n(client: openai.OpenAI) -> None:
-    """Two different replies, repeated by the seed."""
-    asked = {"model": MODEL, "messages": HELLO, "max_tokens": 16, "n": 2, "seed": 7, "temperature": 2.0}
+    """Two different replies, repeated by the seed; the model is unsure of what it knows no answer to."""
+    unsure = [{"role": "user", "content": "Tell me a number."}]
+    asked = {"model": MODEL, "messages": unsure, "max_tokens": 16, "n": 2, "seed": 7, "temperature": 2.0}
     completion, again = (client.chat.completions.create(**asked) for _ in range(2))
     texts = [choice.message.content for choice in completion.choices]
     assert [choice.index for choice in completion.choices] == [0, 1]

@@ -80,6 +80,11 @@ class Bench:
         """The next two hooks that compute, which are waited for."""
         return [self.device.computed.get(timeout=SECONDS) for _ in range(2)]
 
+    def forget(self) -> None:
+        """Ask no more for what was computed so far."""
+        while not self.device.computed.empty():
+            self.device.computed.get()
+
     def nothing_computed(self) -> bool:
         """Whether the device thread finds nothing to compute."""
         self.turn()
@@ -170,12 +175,12 @@ def test_failure_is_told_until_the_device_computes_again(caplog: pytest.LogCaptu
             served.reply([1, FAILS])  # proves nothing
             assert served.engine.report() == told
             served.device.fails = False
-            while not served.device.computed.empty():
-                served.device.computed.get()
+            served.forget()
             heal()
             served.device.computed.get(timeout=SECONDS)
             while served.engine.report().readiness is Readiness.FAILED:
                 served.turn()
+            served.forget()
     assert "the idle device was tried and failed" in caplog.text
 
 
