@@ -1,7 +1,7 @@
 """What is in a picture: shapes of given kinds, colours, sizes and places on a background.
 
-The order in which random numbers are drawn is part of the contract: a seed names the same scene for ever,
-so that accuracies measured on a seed can be compared.
+The order in which random numbers are drawn is part of the contract: a seed names the same scene as long as
+the model's tiles, which decide where digits fit, stay what they are. So accuracies measured on a seed can be compared.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class EventStream(StreamingResponse):
 class Line:
     """The way of a stream to its client, on which comments fill silences, so that proxies keep the connection.
 
-    One task for the whole stream fills them: one for each event would cost more than the event.
+    One task for the whole stream fills them, not one for each event.
     """
 
     def __init__(self, send: Send, seconds: float = KEEP_ALIVE_SECONDS) -> None:
