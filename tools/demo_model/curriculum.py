@@ -26,8 +26,8 @@ IN_LINE_SHARE = 0.1
 CHAINED_SHARE = 0.15
 """Of pictures that are asked about in conversations of several turns."""
 
-HARD = frozenset(("caption", "describe", "exists_pair", "number"))
-"""Kinds that are asked about every picture of the full mix that allows them."""
+HARD = {"caption": 1, "describe": 1, "number": 1, "exists_pair": 3}
+"""Kinds that are asked about every picture of the full mix that allows them, and how often."""
 
 FOCUS_SHARE = 0.75
 """Of batches that keep to the focus of their stage."""
@@ -83,12 +83,13 @@ def row_of(scene: Scene, rng: Random, encoder: Encoder, focus: frozenset[str]) -
 def _questions(scene: Scene, rng: Random, focus: frozenset[str]) -> list[Question]:
     """Return as many different questions as a row holds, or fewer if the scene allows no more."""
     questions: list[Question] = []
-    for _ in range(5 if focus else 2):
+    for _ in range(5 if focus else max(HARD.values())):
         drawn = questions_about(scene, rng)
         questions += [each for each in drawn if not focus or each.kind in focus]
     different = list(dict.fromkeys(questions))
     rng.shuffle(different)
     if not focus:  # what takes longest is never left out
-        hard = list({question.kind: question for question in different if question.kind in HARD}.values())
+        by_kind = {kind: [question for question in different if question.kind == kind] for kind in HARD}
+        hard = [question for kind, most in HARD.items() for question in by_kind[kind][:most]]
         different = hard + [question for question in different if question not in hard]
     return different[:QUESTIONS_A_PICTURE] or questions_about(scene, rng)[:2]

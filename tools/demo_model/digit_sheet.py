@@ -9,6 +9,7 @@ from random import Random
 from free_scene import TYPEFACES, sample_background, sample_pair, sample_shape
 from runtime.demo.anyres import TILE, UNIT
 from runtime.demo.scene import Scene, Shape
+from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT
 
 SIDE = 2 * TILE
 """Of a sheet in pixels of its fine tiles."""
@@ -16,8 +17,8 @@ SIDE = 2 * TILE
 ZOOM = 0.7, 2.0
 """How many times as large a sheet may be drawn."""
 
-SMALLEST_DIGIT, LARGEST_DIGIT = 9 * UNIT, 15 * UNIT
-"""Heights in pixels of the fine tiles."""
+LOWEST, HIGHEST = SMALLEST_DIGIT * UNIT, LARGEST_DIGIT * UNIT
+"""Of digits, in pixels of the fine tiles."""
 
 
 def sample_digit_sheet(rng: Random) -> Scene:
@@ -52,8 +53,7 @@ def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
 def _sample_shape(rng: Random, x: float, y: float, diameter: float) -> Shape:
     pair = sample_pair(rng, forced=False, any_pair=False)
     shape = sample_shape(rng, pair, (x, y, diameter), (SIDE, SIDE))
-    highest = min(LARGEST_DIGIT, max(SMALLEST_DIGIT, 0.42 * diameter))
-    height = rng.uniform(SMALLEST_DIGIT, highest)
+    height = rng.uniform(LOWEST, min(HIGHEST, max(LOWEST, 0.42 * diameter)))
     return replace(shape, digit=rng.randint(0, 9), digit_height=height, typeface=rng.choice(TYPEFACES))
 
 

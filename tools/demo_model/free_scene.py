@@ -11,7 +11,7 @@ from random import Random
 
 from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
 from runtime.demo.scene import Rgb, Scene, Shape
-from runtime.demo.truth import in_reading_order, order_is_clear, size_of
+from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT, in_reading_order, order_is_clear, size_of
 from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES
 
 SMALLEST = 0.08
@@ -23,7 +23,7 @@ LARGEST = {1: 0.80, 2: 0.58, 3: 0.48, 4: 0.42}
 REACH = 0.54
 """Share of its diameter that a shape with its outline reaches from its centre at most."""
 
-TYPEFACES = ("pixel", "sans", "sans", "bold")
+TYPEFACES = ("pixel", "sans", "bold", "pen", "thin", "slanted")
 """Of digits."""
 
 CSS: dict[str, tuple[Rgb, ...]] = {
@@ -187,20 +187,20 @@ def styled(rng: Random, shape: Shape, share: float) -> Shape:
 
 
 def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, often: bool) -> list[Shape]:
-    """Return the shapes, one or two with a digit that is 9 to 15 units high and within one of the fine tiles."""
+    """Return the shapes, one or two with a digit, more often a small one, within one of the fine tiles."""
     canvas = canvas_size(height, width)
     scale = min(canvas[0] / height, canvas[1] / width)
     top, left = margin(fitted_size(height, width, canvas), canvas)
     able = []
     for place, shape in enumerate(shapes):
-        highest = min(15.0, 0.42 * shape.diameter * scale / UNIT)
-        if highest < 9 or (shape.stroke and shape.kind != "ring"):
+        highest = min(LARGEST_DIGIT, 0.42 * shape.diameter * scale / UNIT)
+        if highest < SMALLEST_DIGIT or (shape.stroke and shape.kind != "ring"):
             continue
         x, y = shape.x * scale + left, (shape.y + 0.05 * shape.diameter) * scale + top
         room_x = min(x % TILE, TILE - x % TILE) / UNIT
         room_y = min(y % TILE, TILE - y % TILE) / UNIT
         highest = min(highest, 2 * (room_x - 1) * 1.3, 2 * (room_y - 2))
-        if highest >= 9:
+        if highest >= SMALLEST_DIGIT:
             able.append((place, highest))
     numbered = list(shapes)
     if able and (often or rng.random() < 0.6):
@@ -208,7 +208,7 @@ def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, ofte
             numbered[place] = replace(
                 shapes[place],
                 digit=rng.randint(0, 9),
-                digit_height=rng.uniform(9, highest) * UNIT / scale,
+                digit_height=rng.triangular(SMALLEST_DIGIT, highest, SMALLEST_DIGIT) * UNIT / scale,
                 typeface=rng.choice(TYPEFACES),
             )
     return numbered

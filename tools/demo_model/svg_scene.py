@@ -15,7 +15,7 @@ from PIL import Image
 from resvg_py import svg_to_bytes
 from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
 from runtime.demo.scene import Scene, Shape
-from runtime.demo.truth import in_reading_order, size_of
+from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT, in_reading_order, size_of
 from runtime.demo.vocabulary import COLOURS, HELD_OUT, SHAPES
 
 _COLOURS = {
@@ -99,7 +99,7 @@ def sample_svg(rng: Random, *, held_out: bool = False) -> SvgPicture:
         size = size_of(diameter, width, height)
         shapes.append(Shape(kind, colour, size, diameter, x, y, rng.uniform(-5, 5), rgb=(0, 0, 0)))
     ordered = in_reading_order(shapes, height)
-    numbered = [place for place, shape in enumerate(ordered) if _digit_room(shape, width, height) >= 9]
+    numbered = [place for place, shape in enumerate(ordered) if _digit_room(shape, width, height) >= SMALLEST_DIGIT]
     digits: dict[int, int] = {}
     if numbered and rng.random() < 0.6:
         digits[rng.choice(numbered)] = rng.randint(0, 9)
@@ -135,13 +135,13 @@ def _sample_circles(rng: Random, count: int, width: int, height: int) -> list[tu
 
 
 def _digit_room(shape: Shape, width: int, height: int) -> float:
-    """Return how high a digit in the shape's middle can be within one fine tile, in units of the tile, at most 15."""
+    """Return how many units of a fine tile a digit in the shape's middle can be high, within that tile."""
     canvas = canvas_size(height, width)
     scale = min(canvas[0] / height, canvas[1] / width)
     top, left = margin(fitted_size(height, width, canvas), canvas)
     x, y = (shape.x * scale + left) % TILE, (_digit_middle(shape) * scale + top) % TILE
     room_x, room_y = min(x, TILE - x) / UNIT, min(y, TILE - y) / UNIT
-    return min(15.0, 0.42 * shape.diameter * scale / UNIT, 2 * room_y - 4, 2.6 * room_x - 2)
+    return min(LARGEST_DIGIT, 0.42 * shape.diameter * scale / UNIT, 2 * room_y - 4, 2.6 * room_x - 2)
 
 
 def _digit_middle(shape: Shape) -> float:
@@ -167,7 +167,11 @@ def _drawn(rng: Random, shape: Shape, digit: int | None, width: int, height: int
     if digit is None:
         return drawn
     canvas = canvas_size(height, width)
-    tall = rng.uniform(9, _digit_room(shape, width, height)) * UNIT / min(canvas[0] / height, canvas[1] / width)
+    tall = (
+        rng.uniform(SMALLEST_DIGIT, _digit_room(shape, width, height))
+        * UNIT
+        / min(canvas[0] / height, canvas[1] / width)
+    )
     ink = "black" if shape.kind == "ring" or shape.colour in ("yellow", "orange", "pink") else "white"
     unit = tall / 11.4  # ten units and the width of the stroke
     corner = f"translate({shape.x - 3 * unit:.2f} {_digit_middle(shape) - 5 * unit:.2f}) scale({unit:.4f})"

@@ -9,13 +9,16 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from runtime.demo.outline import GLYPHS, HOLE_RADIUS, POLYGONS, RADIUS, rotated
+from runtime.demo.outline import GLYPHS, HOLE_RADIUS, POLYGONS, RADIUS, STROKES, rotated
 from runtime.demo.scene import Scene, Shape
 
 SUPERSAMPLING = 3
 
 EDGE = 0.05
 """Share of the diameter that the line around a filled shape is wide."""
+
+PENS = {"pen": (0.15, 0.0), "thin": (0.10, 0.0), "slanted": (0.13, 0.2)}
+"""Of the typefaces that are written: how wide the line is, and how far a digit leans to the right, in heights."""
 
 _PALE = ("yellow", "orange", "pink")
 
@@ -81,7 +84,7 @@ def digit_stencil(shape: Shape) -> Stencil:
         mask = glyph.resize((width * 3, height * 3), Image.Resampling.NEAREST)
         mask = mask.resize((width, height), Image.Resampling.BOX)
     else:
-        glyph = _typeset(shape.digit, bold=shape.typeface == "bold")
+        glyph = _glyph(shape.digit, shape.typeface)
         width = max(3, round(height * glyph.width / glyph.height))
         mask = glyph.resize((width, height), Image.Resampling.BOX)
     # A triangle is widest below its middle.
@@ -89,14 +92,30 @@ def digit_stencil(shape: Shape) -> Stencil:
     return Stencil(mask, round(shape.x - width / 2), round(middle - height / 2))
 
 
-@lru_cache(maxsize=20)
+@lru_cache(maxsize=64)
+def _glyph(digit: int, typeface: str) -> Image.Image:
+    """Return a digit, mode L, cut to its ink."""
+    glyph = _written(digit, *PENS[typeface]) if typeface in PENS else _typeset(digit, bold=typeface == "bold")
+    return glyph.crop(glyph.getbbox())
+
+
 def _typeset(digit: int, *, bold: bool) -> Image.Image:
-    """Return a digit in the typeface that Pillow brings, mode L, cut to its ink."""
+    """Return a digit in the typeface that Pillow brings."""
     canvas = Image.new("L", (160, 160), 0)
     ImageDraw.Draw(canvas).text((40, 20), str(digit), fill=255, font=ImageFont.load_default(96))
-    if bold:
-        canvas = canvas.filter(ImageFilter.MaxFilter(7))
-    return canvas.crop(canvas.getbbox())
+    return canvas.filter(ImageFilter.MaxFilter(7)) if bold else canvas
+
+
+def _written(digit: int, width: float, lean: float) -> Image.Image:
+    """Return a digit as a pen with a round tip writes it."""
+    canvas = Image.new("L", (160, 160), 0)
+    pen = ImageDraw.Draw(canvas)
+    for line in STROKES[digit]:
+        points = [(40 + 10 * x + 10 * lean * (10 - y), 30 + 10 * y) for x, y in line]
+        pen.line(points, fill=255, width=round(100 * width), joint="curve")
+        for x, y in (points[0], points[-1]):
+            _disc(pen, x, y, 50 * width, 255)
+    return canvas
 
 
 def _background(scene: Scene) -> Image.Image:

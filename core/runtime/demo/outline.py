@@ -55,6 +55,27 @@ def rotated(points: list[Point], degrees: float) -> list[Point]:
     return [(x * cos - y * sin, x * sin + y * cos) for x, y in points]
 
 
+def _arc(x: float, y: float, across: float, down: float, first: int, last: int) -> list[Point]:
+    """Points of an ellipse's outline, between two angles in degrees from the right, clockwise."""
+    steps = 12
+    angles = (math.radians(first + (last - first) * step / steps) for step in range(steps + 1))
+    return [(x + across * math.cos(angle), y + down * math.sin(angle)) for angle in angles]
+
+
+STROKES: tuple[list[list[Point]], ...] = (
+    [_arc(3, 5, 2.8, 5, 0, 360)],
+    [[(1, 2.4), (3.4, 0), (3.4, 10)]],
+    [[*_arc(3, 2.9, 2.8, 2.9, 190, 400), (0.2, 10), (6, 10)]],
+    [_arc(2.8, 2.5, 2.6, 2.5, 200, 450), _arc(2.8, 7.4, 3, 2.6, 270, 520)],
+    [[(4.6, 10), (4.6, 0), (0, 6.9), (6.2, 6.9)]],
+    [[(5.6, 0), (1, 0), (0.6, 4.9), *_arc(2.9, 6.8, 2.9, 3.2, 220, 510)]],
+    [[(4.6, 0), (2, 2.6), (0.4, 5.6), *_arc(3, 7, 2.8, 3, 190, 550)]],
+    [[(0, 0), (6, 0), (2.2, 10)]],
+    [_arc(3, 2.5, 2.4, 2.5, 0, 360), _arc(3, 7.4, 2.9, 2.6, 0, 360)],
+    [[(1.4, 10), (4, 7.4), (5.6, 4.4), *_arc(3, 3, 2.8, 3, 10, 370)]],
+)
+"""Lines of the digits 0 to 9 as a pen writes them, on a field of 6 by 10."""
+
 _GLYPH_ROWS = (
     "01110 10001 10011 10101 11001 10001 01110",
     "00100 01100 00100 00100 00100 00100 01110",

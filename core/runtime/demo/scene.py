@@ -34,7 +34,7 @@ class Shape:
     digit: int | None = None
     digit_height: float = 0.0
     typeface: str = "pixel"
-    """Of the digit: `pixel`, `sans` or `bold`."""
+    """Of the digit: `pixel`, `sans`, `bold`, or one of `drawing.PENS`."""
     stroke: float = 0.0
     """Share of the diameter that an outline is wide; 0 is a filled shape, and a ring of the usual width."""
     edge: Rgb | None = None

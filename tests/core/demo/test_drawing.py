@@ -9,7 +9,8 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.demo.drawing import digit_stencil, draw
+from PIL import Image
+from runtime.demo.drawing import PENS, digit_stencil, draw
 from runtime.demo.scene import Scene, Shape, sample_scene
 from runtime.demo.vocabulary import SHAPES
 
@@ -71,8 +72,22 @@ def test_an_outline_leaves_its_inside_and_an_edge_goes_around_its_fill() -> None
     assert pixels(replace(square, edge=(0, 0, 0))) == ((255, 0, 0), (0, 0, 0))
 
 
-@pytest.mark.parametrize("typeface", ["pixel", "sans", "bold"])
+TYPEFACES = ("pixel", "sans", "bold", *PENS)
+
+
+def stencil_of(digit: int, typeface: str) -> Image.Image:
+    """A digit 20 pixels high."""
+    shape = Shape("circle", "red", "large", 60, 50, 50, 0, (255, 0, 0), digit, digit_height=20, typeface=typeface)
+    return digit_stencil(shape).mask
+
+
+@pytest.mark.parametrize("typeface", TYPEFACES)
 def test_a_digit_has_the_height_it_is_given(typeface: str) -> None:
     """Whatever the typeface."""
-    shape = Shape("circle", "red", "large", 60, 50, 50, 0, (255, 0, 0), digit=8, digit_height=20, typeface=typeface)
-    assert digit_stencil(shape).mask.height == 20
+    assert {stencil_of(digit, typeface).height for digit in range(10)} == {20}
+
+
+def test_every_digit_of_every_typeface_looks_different() -> None:
+    """No two of the sixty have the same pixels."""
+    drawn = [stencil_of(digit, typeface) for digit in range(10) for typeface in TYPEFACES]
+    assert len({(mask.size, mask.tobytes()) for mask in drawn}) == len(drawn)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from digit_sheet import LARGEST_DIGIT, SIDE, SMALLEST_DIGIT, sample_digit_sheet
+from digit_sheet import HIGHEST, LOWEST, SIDE, sample_digit_sheet
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime.demo.anyres import TILE, canvas_size
@@ -20,7 +20,7 @@ def test_every_shape_is_within_one_tile_and_carries_a_digit(seed: int) -> None:
     for shape in scene.shapes:
         assert (shape.colour, shape.kind) not in HELD_OUT
         assert shape.digit in range(10)
-        assert SMALLEST_DIGIT <= shape.digit_height / zoom <= LARGEST_DIGIT
+        assert LOWEST <= shape.digit_height / zoom <= HIGHEST
         radius = shape.diameter / zoom / 2
         for middle in (shape.x / zoom, shape.y / zoom):
             assert radius <= middle % TILE <= TILE - radius

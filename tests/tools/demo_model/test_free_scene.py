@@ -6,11 +6,13 @@ import itertools
 import math
 from random import Random
 
-from free_scene import SMALLEST, sample_free_scene
+from free_scene import SMALLEST, TYPEFACES, sample_free_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runtime.demo.anyres import UNIT, canvas_size
 from runtime.demo.drawing import draw
 from runtime.demo.scene import Shape
+from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT
 from runtime.demo.vocabulary import HELD_OUT
 
 seeds = st.integers(0, 2**31 - 1)
@@ -43,6 +45,16 @@ def test_held_out_pairs_are_shown_only_when_asked_for(seed: int) -> None:
     assert not HELD_OUT.isdisjoint(pairs(held_out=True))
 
 
+@given(seeds)
+def test_digits_are_as_high_as_is_told_of_them(seed: int) -> None:
+    """In the fine tiles."""
+    scene = sample_free_scene(Random(seed), crowded=True)
+    canvas = canvas_size(scene.height, scene.width)
+    units = min(canvas[0] / scene.height, canvas[1] / scene.width) / UNIT
+    heights = [shape.digit_height * units for shape in scene.shapes if shape.digit is not None]
+    assert all(SMALLEST_DIGIT - 1e-6 <= height <= LARGEST_DIGIT + 1e-6 for height in heights)
+
+
 def test_pictures_are_as_various_as_people_make_them() -> None:
     """Of 300: sizes of shapes, the shape of the picture, outlines, edges, and numbers in every typeface."""
     scenes = [sample_free_scene(Random(seed)) for seed in range(300)]
@@ -51,7 +63,7 @@ def test_pictures_are_as_various_as_people_make_them() -> None:
     assert min(shares) < 0.12
     assert max(shares) > 0.7
     assert max(max(s.width, s.height) / min(s.width, s.height) for s in scenes) > 2.7
-    assert {shape.typeface for shape in shapes if shape.digit is not None} == {"pixel", "sans", "bold"}
+    assert {shape.typeface for shape in shapes if shape.digit is not None} == set(TYPEFACES)
     assert any(shape.edge for shape in shapes)
     assert any(shape.stroke for shape in shapes if shape.kind == "square")
     assert not any(shape.stroke for shape in shapes if shape.kind == "circle")

@@ -128,9 +128,10 @@ def test_a_format_is_asked_for_only_where_it_is_clear(width: int, height: int, w
 
 
 def test_what_takes_longest_is_asked_about_every_picture_of_the_full_mix() -> None:
-    """Captions, descriptions and numbers, wherever a scene allows them."""
+    """Captions, descriptions and numbers, wherever a scene allows them, and several pairs."""
     kinds = row_of(two(), Random(5), Encoder(AutoTokenizer.from_pretrained(MODEL)), frozenset()).kinds
     assert {"caption", "describe", "number"} <= set(kinds)
+    assert kinds.count("exists_pair") == 3
 
 
 def test_every_kind_that_names_a_shape_has_a_stage_before_the_mix() -> None:
