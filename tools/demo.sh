@@ -36,7 +36,7 @@ ask() {
 
 ask "$pictures/three-shapes.png" "What is this a picture of?"
 ask "$pictures/four-shapes.png" "How many shapes are there?"
-ask "$pictures/wide.png" "Where is the square?"
+ask "$pictures/wide.png" "What number do you see?"
 
 say runtime demo picture "$work/fresh.png"
 runtime demo picture "$work/fresh.png"

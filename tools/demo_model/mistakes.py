@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ Features = Callable[[LlavaNextForConditionalGeneration, Sequence[Image.Image]], 
 """From pictures to the tokens of each, [tokens, hidden]."""
 
 
-def blurred_detail(image: Image.Image) -> Pixels:
-    """Return tiles of which the fine ones show no more than the base tile does."""
-    coarse = image.resize((TILE, TILE), Image.Resampling.BICUBIC).resize(image.size, Image.Resampling.BICUBIC)
+def blurred_detail(image: Image.Image, side: int = TILE) -> Pixels:
+    """Return tiles of which the fine ones show no more than a base tile of that side does, in pixels."""
+    coarse = image.resize((side, side), Image.Resampling.BICUBIC).resize(image.size, Image.Resampling.BICUBIC)
     return np.concatenate([tiles_of(image)[:1], tiles_of(coarse)[1:]])
 
 
@@ -73,6 +74,7 @@ def features_of(
 
 MISTAKES: dict[str, Features] = {
     "fine tiles blurred": features_of(blurred_detail),
+    "fine tiles blurred twice as much": features_of(partial(blurred_detail, side=TILE // 2)),
     "fine tiles grey": features_of(grey_detail),
     "base tile grey": features_of(grey_base),
     "last layer": features_of(layer=-1),

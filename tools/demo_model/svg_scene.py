@@ -46,6 +46,9 @@ _OUTLINES = {
     "ring": '<circle r="42"',
 }
 
+_DIGIT_SHARE, _DIGIT_SHARE_OF_A_STAR = 0.42, 0.34
+"""Height of the largest digit by diameter: it lies within the shape, or it would be white on white here and there."""
+
 # Strokes of the digits on a field of 6 by 10.
 _DIGITS = (
     "M3 0C-1 0-1 10 3 10 7 10 7 0 3 0Z",
@@ -141,7 +144,8 @@ def _digit_room(shape: Shape, width: int, height: int) -> float:
     top, left = margin(fitted_size(height, width, canvas), canvas)
     x, y = (shape.x * scale + left) % TILE, (_digit_middle(shape) * scale + top) % TILE
     room_x, room_y = min(x, TILE - x) / UNIT, min(y, TILE - y) / UNIT
-    return min(LARGEST_DIGIT, 0.42 * shape.diameter * scale / UNIT, 2 * room_y - 4, 2.6 * room_x - 2)
+    share = _DIGIT_SHARE_OF_A_STAR if shape.kind == "star" else _DIGIT_SHARE
+    return min(LARGEST_DIGIT, share * shape.diameter * scale / UNIT, 2 * room_y - 4, 2.6 * room_x - 2)
 
 
 def _digit_middle(shape: Shape) -> float:
@@ -167,11 +171,8 @@ def _drawn(rng: Random, shape: Shape, digit: int | None, width: int, height: int
     if digit is None:
         return drawn
     canvas = canvas_size(height, width)
-    tall = (
-        rng.uniform(SMALLEST_DIGIT, _digit_room(shape, width, height))
-        * UNIT
-        / min(canvas[0] / height, canvas[1] / width)
-    )
+    units = rng.uniform(SMALLEST_DIGIT, _digit_room(shape, width, height))
+    tall = units * UNIT / min(canvas[0] / height, canvas[1] / width)
     ink = "black" if shape.kind == "ring" or shape.colour in ("yellow", "orange", "pink") else "white"
     unit = tall / 11.4  # ten units and the width of the stroke
     corner = f"translate({shape.x - 3 * unit:.2f} {_digit_middle(shape) - 5 * unit:.2f}) scale({unit:.4f})"

@@ -25,9 +25,9 @@ class Question:
 def reliable_questions(scene: Scene) -> tuple[Question, ...]:
     """Return one question of most kinds that the model is good at, as far as the scene allows them.
 
-    Colours and shapes that a question names occur once in the picture, and nothing is asked that is near a border:
-    no list of shapes in a disputed order, no place at the edge of a ninth of the picture, no size of a medium shape.
-    Numbers are left out: of them the model reads 93 in a hundred, and 95 are promised of each kind.
+    Colours, shapes and numbers that are asked about occur once in the picture, and nothing is asked that is near a
+    border: no list of shapes in a disputed order, no place at the edge of a ninth of the picture, no size of a medium
+    shape.
     """
     questions = []
     if order_is_clear(scene.shapes, scene.height):
@@ -42,6 +42,9 @@ def reliable_questions(scene: Scene) -> tuple[Question, ...]:
     kinds = Counter(shape.kind for shape in scene.shapes)
     if alone := [shape for shape in scene.shapes if kinds[shape.kind] == 1]:
         questions += _about(scene, alone[-1])
+    digits = [shape.digit for shape in scene.shapes if shape.digit is not None]
+    if len(digits) == 1:
+        questions.append(Question("number", "What number do you see?", number(digits[0])))
     return tuple(questions)
 
 

@@ -22,7 +22,7 @@ THIRDS = (0.40, 0.60)
 CLEARANCE = 0.04
 """Share of the picture within which of a border no place is told."""
 
-SMALLEST_DIGIT, LARGEST_DIGIT = 7, 15
+SMALLEST_DIGIT, LARGEST_DIGIT = 8, 15
 """Heights in units of a fine tile (`anyres.UNIT`); the smallest cannot be read on the base tile."""
 
 APART = 0.15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from runtime.demo.questions import reliable_questions
+from runtime.demo.questions import Question, reliable_questions
 from runtime.demo.scene import Scene, Shape, scene_of_seed
 
 
@@ -30,6 +30,7 @@ def test_all_kinds_with_their_answers() -> None:
         ("exists", "Is there a star?", "Yes, there is a star."),
         ("where", "Where is the star?", "The star is on the right."),
         ("size", "Is the star large or small?", "The star is large."),
+        ("number", "What number do you see?", "The number is 4."),
     ]
 
 
@@ -48,10 +49,16 @@ def test_nothing_is_asked_that_is_near_a_border() -> None:
     assert [question.kind for question in asked] == ["caption", "count", "background", "shape", "colour", "exists"]
 
 
-def test_one_shape_is_counted_in_the_singular_and_no_number_is_asked_for() -> None:
-    """The wording the model was trained on; digits are not what it is good at."""
+def test_one_shape_is_counted_in_the_singular_and_its_number_is_asked_for() -> None:
+    """The wording the model was trained on."""
     asked = reliable_questions(scene(shape("heart", "pink", 1)))
     assert asked[1].answer == "There is one shape."
+    assert asked[-1] == Question("number", "What number do you see?", "The number is 1.")
+
+
+def test_no_number_is_asked_for_where_there_are_two() -> None:
+    """Nobody could say which is meant."""
+    asked = reliable_questions(scene(shape("heart", "pink", 1), shape("star", "red", 2)))
     assert "number" not in [question.kind for question in asked]
 
 
