@@ -2,7 +2,7 @@
 
 A process may answer every question about its health while its device is gone. So when no row was computed for a while,
 a prompt of one token and one decode step are, in a slot that nobody holds. No request waits for more than the hook at
-work, and no metric counts it.
+work, and no metric counts it but those of a shadow, to which it is a row like others.
 """
 
 from __future__ import annotations
