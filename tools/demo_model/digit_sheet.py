@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 from free_scene import TYPEFACES, sample_background, sample_pair, sample_shape
-from runtime.demo.anyres import TILE, UNIT
+from runtime.demo.anyres import TILE
 from runtime.demo.scene import Scene, Shape
 from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT
 
@@ -16,9 +16,6 @@ SIDE = 2 * TILE
 
 ZOOM = 0.7, 2.0
 """How many times as large a sheet may be drawn."""
-
-LOWEST, HIGHEST = SMALLEST_DIGIT * UNIT, LARGEST_DIGIT * UNIT
-"""Of digits, in pixels of the fine tiles."""
 
 
 def sample_digit_sheet(rng: Random) -> Scene:
@@ -43,7 +40,7 @@ def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
     side = TILE / cells
     for row in range(cells):
         for column in range(cells):
-            diameter = side * rng.uniform(0.80, 0.92) if cells == 2 else rng.uniform(24 * UNIT, 0.9 * side)
+            diameter = side * rng.uniform(0.80, 0.92) if cells == 2 else rng.uniform(36, 0.9 * side)
             play = (side - 1.08 * diameter) / 2
             x = left + (column + 0.5) * side + rng.uniform(-play, play)
             y = top + (row + 0.5) * side + rng.uniform(-play, play)
@@ -53,7 +50,7 @@ def _sample_tile(rng: Random, left: int, top: int) -> Iterator[Shape]:
 def _sample_shape(rng: Random, x: float, y: float, diameter: float) -> Shape:
     pair = sample_pair(rng, forced=False, any_pair=False)
     shape = sample_shape(rng, pair, (x, y, diameter), (SIDE, SIDE))
-    height = rng.uniform(LOWEST, min(HIGHEST, max(LOWEST, 0.42 * diameter)))
+    height = rng.uniform(SMALLEST_DIGIT, min(LARGEST_DIGIT, max(SMALLEST_DIGIT, 0.42 * diameter)))
     return replace(shape, digit=rng.randint(0, 9), digit_height=height, typeface=rng.choice(TYPEFACES))
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from random import Random
 
-from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
+from runtime.demo.anyres import TILE, canvas_size, fitted_size, margin
 from runtime.demo.scene import Rgb, Scene, Shape
 from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT, in_reading_order, order_is_clear, size_of
 from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES
@@ -193,13 +193,13 @@ def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, ofte
     top, left = margin(fitted_size(height, width, canvas), canvas)
     able = []
     for place, shape in enumerate(shapes):
-        highest = min(LARGEST_DIGIT, 0.42 * shape.diameter * scale / UNIT)
+        highest = min(LARGEST_DIGIT, 0.42 * shape.diameter * scale)
         if highest < SMALLEST_DIGIT or (shape.stroke and shape.kind != "ring"):
             continue
         x, y = shape.x * scale + left, (shape.y + 0.05 * shape.diameter) * scale + top
-        room_x = min(x % TILE, TILE - x % TILE) / UNIT
-        room_y = min(y % TILE, TILE - y % TILE) / UNIT
-        highest = min(highest, 2 * (room_x - 1) * 1.3, 2 * (room_y - 2))
+        room_x = min(x % TILE, TILE - x % TILE)
+        room_y = min(y % TILE, TILE - y % TILE)
+        highest = min(highest, 2 * (room_x - 1.5) * 1.3, 2 * (room_y - 3))
         if highest >= SMALLEST_DIGIT:
             able.append((place, highest))
     numbered = list(shapes)
@@ -208,7 +208,7 @@ def _numbered(rng: Random, shapes: list[Shape], width: int, height: int, *, ofte
             numbered[place] = replace(
                 shapes[place],
                 digit=rng.randint(0, 9),
-                digit_height=rng.triangular(SMALLEST_DIGIT, highest, SMALLEST_DIGIT) * UNIT / scale,
+                digit_height=rng.triangular(SMALLEST_DIGIT, highest, SMALLEST_DIGIT) / scale,
                 typeface=rng.choice(TYPEFACES),
             )
     return numbered

@@ -13,7 +13,7 @@ from random import Random
 
 from PIL import Image
 from resvg_py import svg_to_bytes
-from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
+from runtime.demo.anyres import TILE, canvas_size, fitted_size, margin
 from runtime.demo.scene import Scene, Shape
 from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT, in_reading_order, size_of
 from runtime.demo.vocabulary import COLOURS, HELD_OUT, SHAPES
@@ -138,14 +138,14 @@ def _sample_circles(rng: Random, count: int, width: int, height: int) -> list[tu
 
 
 def _digit_room(shape: Shape, width: int, height: int) -> float:
-    """Return how many units of a fine tile a digit in the shape's middle can be high, within that tile."""
+    """Return how high a digit in the shape's middle can be within one fine tile, in pixels of the tile."""
     canvas = canvas_size(height, width)
     scale = min(canvas[0] / height, canvas[1] / width)
     top, left = margin(fitted_size(height, width, canvas), canvas)
     x, y = (shape.x * scale + left) % TILE, (_digit_middle(shape) * scale + top) % TILE
-    room_x, room_y = min(x, TILE - x) / UNIT, min(y, TILE - y) / UNIT
+    room_x, room_y = min(x, TILE - x), min(y, TILE - y)
     share = _DIGIT_SHARE_OF_A_STAR if shape.kind == "star" else _DIGIT_SHARE
-    return min(LARGEST_DIGIT, share * shape.diameter * scale / UNIT, 2 * room_y - 4, 2.6 * room_x - 2)
+    return min(LARGEST_DIGIT, share * shape.diameter * scale, 2 * room_y - 6, 2.6 * room_x - 3)
 
 
 def _digit_middle(shape: Shape) -> float:
@@ -171,8 +171,8 @@ def _drawn(rng: Random, shape: Shape, digit: int | None, width: int, height: int
     if digit is None:
         return drawn
     canvas = canvas_size(height, width)
-    units = rng.uniform(SMALLEST_DIGIT, _digit_room(shape, width, height))
-    tall = units * UNIT / min(canvas[0] / height, canvas[1] / width)
+    room = _digit_room(shape, width, height)
+    tall = rng.uniform(SMALLEST_DIGIT, room) / min(canvas[0] / height, canvas[1] / width)
     ink = "black" if shape.kind == "ring" or shape.colour in ("yellow", "orange", "pink") else "white"
     unit = tall / 11.4  # ten units and the width of the stroke
     corner = f"translate({shape.x - 3 * unit:.2f} {_digit_middle(shape) - 5 * unit:.2f}) scale({unit:.4f})"

@@ -15,9 +15,6 @@ TILE = 84
 PATCH = 12
 """Side of a patch in pixels; a tile has (TILE / PATCH) squared of them."""
 
-UNIT = TILE / 56
-"""Pixels in a 56th of a tile's side, in which the height of digits and the room they need are told."""
-
 PINPOINTS = (
     (TILE, 2 * TILE),
     (2 * TILE, TILE),

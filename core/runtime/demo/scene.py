@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from random import Random
 
-from runtime.demo.anyres import TILE, UNIT, canvas_size, fitted_size, margin
+from runtime.demo.anyres import TILE, canvas_size, fitted_size, margin
 from runtime.demo.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT, SHAPES
 
 Rgb = tuple[int, int, int]
@@ -162,7 +162,7 @@ def _jittered(rng: Random, rgb: Rgb, low: int, high: int) -> Rgb:
 
 
 def _number_shapes(rng: Random, shapes: list[Shape], size: tuple[int, int], *, crowded: bool) -> list[Shape]:
-    """Return the shapes, a few of the large ones with a digit that is 9 to 11 units high in the fine tiles."""
+    """Return the shapes, a few of the large ones with a digit that is 13.5 to 16.5 pixels high in the fine tiles."""
     width, height = size
     canvas = canvas_size(height, width)
     scale = min(canvas[0] / height, canvas[1] / width)
@@ -170,13 +170,13 @@ def _number_shapes(rng: Random, shapes: list[Shape], size: tuple[int, int], *, c
 
     def lies_in_one_tile(shape: Shape) -> bool:
         x, y = shape.x * scale + left, (shape.y + 0.05 * shape.diameter) * scale + top
-        return 5 < x % TILE / UNIT < 51 and 8 < y % TILE / UNIT < 48
+        return 7.5 < x % TILE < TILE - 7.5 and 12 < y % TILE < TILE - 12
 
     able = [place for place, shape in enumerate(shapes) if shape.size == "large" and lies_in_one_tile(shape)]
     numbered = list(shapes)
     if able and (crowded or rng.random() < 0.7):
         count = len(able) if crowded else min(len(able), rng.choice((1, 1, 2)))
         for place in rng.sample(able, count):
-            digit, digit_height = rng.randint(0, 9), rng.uniform(9.0, 11.0) * UNIT / scale
+            digit, digit_height = rng.randint(0, 9), rng.uniform(13.5, 16.5) / scale
             numbered[place] = replace(shapes[place], digit=digit, digit_height=digit_height)
     return numbered

@@ -22,8 +22,8 @@ THIRDS = (0.40, 0.60)
 CLEARANCE = 0.04
 """Share of the picture within which of a border no place is told."""
 
-SMALLEST_DIGIT, LARGEST_DIGIT = 8, 15
-"""Heights in units of a fine tile (`anyres.UNIT`); the smallest cannot be read on the base tile."""
+SMALLEST_DIGIT, LARGEST_DIGIT = 12.0, 22.5
+"""Heights in pixels of the fine tiles; smaller ones are often misread."""
 
 APART = 0.15
 """Share of the picture by which two centres differ for one shape to be left of, or above, the other."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from random import Random
 
-from digit_sheet import HIGHEST, LOWEST, SIDE, sample_digit_sheet
+from digit_sheet import SIDE, sample_digit_sheet
 from hypothesis import given
 from hypothesis import strategies as st
 from runtime.demo.anyres import TILE, canvas_size
+from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT
 from runtime.demo.vocabulary import HELD_OUT
 
 
@@ -20,7 +21,7 @@ def test_every_shape_is_within_one_tile_and_carries_a_digit(seed: int) -> None:
     for shape in scene.shapes:
         assert (shape.colour, shape.kind) not in HELD_OUT
         assert shape.digit in range(10)
-        assert LOWEST <= shape.digit_height / zoom <= HIGHEST
+        assert SMALLEST_DIGIT - 1e-6 <= shape.digit_height / zoom <= LARGEST_DIGIT + 1e-6
         radius = shape.diameter / zoom / 2
         for middle in (shape.x / zoom, shape.y / zoom):
             assert radius <= middle % TILE <= TILE - radius

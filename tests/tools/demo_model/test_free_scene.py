@@ -9,7 +9,7 @@ from random import Random
 from free_scene import SMALLEST, TYPEFACES, sample_free_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime.demo.anyres import UNIT, canvas_size
+from runtime.demo.anyres import canvas_size
 from runtime.demo.drawing import draw
 from runtime.demo.scene import Shape
 from runtime.demo.truth import LARGEST_DIGIT, SMALLEST_DIGIT
@@ -50,8 +50,8 @@ def test_digits_are_as_high_as_is_told_of_them(seed: int) -> None:
     """In the fine tiles."""
     scene = sample_free_scene(Random(seed), crowded=True)
     canvas = canvas_size(scene.height, scene.width)
-    units = min(canvas[0] / scene.height, canvas[1] / scene.width) / UNIT
-    heights = [shape.digit_height * units for shape in scene.shapes if shape.digit is not None]
+    scale = min(canvas[0] / scene.height, canvas[1] / scene.width)
+    heights = [shape.digit_height * scale for shape in scene.shapes if shape.digit is not None]
     assert all(SMALLEST_DIGIT - 1e-6 <= height <= LARGEST_DIGIT + 1e-6 for height in heights)
 
 
