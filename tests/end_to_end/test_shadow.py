@@ -34,7 +34,7 @@ def test_replies_are_computed_again() -> None:
             while told("compared_total")[""] < 5 and time.monotonic() < deadline:
                 time.sleep(0.1)  # else the questions would leave nothing to the shadow, which is nicer than the server
             # Five steps of the reply, and those of the idle probe where the shadow took longer than it waits.
-            assert told("compared_total")[""] in (5, 6, 7)
+            assert told("compared_total")[""] >= 5
             assert told("disagreements_total")["large"] == 0
             assert told("dropped_total") == {"busy": 0, "unknown": 0, "failed": 0}
             assert 0 < told("largest_error")[""] < 4
