@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 from encoding import CHAT, TALK, Encoder, Form, Segment
-from evaluation_set import SOURCES, Example, picture_examples, text_examples
+from evaluation_set import SOURCES, Example, picture_examples, suggested_examples, text_examples
 from forward import decode
 from mistakes import MISTAKES, Features, features_of
 from packing import pack, stack_prefixes, whole_answers
@@ -74,6 +74,16 @@ class Evaluation:
         return whole_answers((said == tail.labels[:, 1:]) | (tail.labels[:, 1:] < 0), rows)
 
 
+def agreement(one: Evaluation, other: Evaluation, examples: Iterable[Example]) -> tuple[int, int]:
+    """Return on how many questions both are right or both wrong, and of how many."""
+    same = asked = 0
+    for example in examples:
+        answers = list(zip(one.right([example])[0], other.right([example])[0], strict=True))
+        same += sum(right == also_right for right, also_right in answers)
+        asked += len(answers)
+    return same, asked
+
+
 def _count(tally: Tally, questions: Iterable[Question], right: Iterable[bool]) -> None:
     for question, answer in zip(questions, right, strict=True):
         tally.add(question.kind, right=answer)
@@ -101,7 +111,14 @@ def main(checkpoint: Path, pictures: int, seed: int, *, mistakes: bool) -> None:
         for held_out in (False, True)
     }
     click.echo(markdown_table(columns))
-    click.echo("\n" + markdown_table({"text only": evaluation.of_text(text_examples(320, seed))}))
+    others = {
+        "`runtime demo picture`": evaluation.of_pictures(suggested_examples(pictures, 1000 * seed)),
+        "text only": evaluation.of_text(text_examples(320, seed)),
+    }
+    click.echo("\n" + markdown_table(others))
+    known = itertools.chain.from_iterable(picture_examples(source, pictures // 4, seed) for source in SOURCES)
+    same, asked = agreement(evaluation, Evaluation(checkpoint, torch.bfloat16), known)
+    click.echo(f"\nbfloat16 and float32 are both right or both wrong on {same} of {asked} questions.")
 
 
 if __name__ == "__main__":

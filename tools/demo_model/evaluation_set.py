@@ -11,8 +11,8 @@ from PIL import Image
 from pool import GRID_SHARE, stored
 from questions import held_out_shapes, questions_about
 from runtime.demo.drawing import draw
-from runtime.demo.questions import Question
-from runtime.demo.scene import Scene, sample_scene
+from runtime.demo.questions import Question, reliable_questions
+from runtime.demo.scene import Scene, sample_scene, scene_of_seed
 from small_talk import small_talk
 from svg_scene import sample_svg
 
@@ -39,6 +39,13 @@ def picture_examples(source: str, count: int, seed: int, *, held_out: bool = Fal
         scene, image = _picture(source, rng, held_out=held_out)
         focus = held_out_shapes(scene) if held_out else None
         yield Example(scene, image, tuple(questions_about(scene, rng, held_out=held_out, focus=focus)))
+
+
+def suggested_examples(count: int, seed: int) -> Iterator[Example]:
+    """Yield pictures as `runtime demo picture` draws them from that seed on, with the questions that it suggests."""
+    for each in range(seed, seed + count):
+        scene = scene_of_seed(each)
+        yield Example(scene, draw(scene), reliable_questions(scene))
 
 
 def text_examples(count: int, seed: int) -> Iterator[Question]:

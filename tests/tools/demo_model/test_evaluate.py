@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 import transformers
 from architecture import normalised
 from encoding import CHAT, RAW, Encoder, Form
-from evaluate import Evaluation
-from evaluation_set import picture_examples
+from evaluate import Evaluation, agreement
+from evaluation_set import Example, picture_examples, suggested_examples
 from mistakes import MISTAKES, blurred_detail, features_of, grey_base, grey_detail
 from packaging.version import Version
 from runtime.demo import MODEL
@@ -21,6 +23,14 @@ from transformers import AutoTokenizer, LlavaNextForConditionalGeneration
 pytestmark = pytest.mark.skipif(
     Version(transformers.__version__).major < 5, reason="the recipe is written for transformers 5"
 )
+
+
+class Wrong(Evaluation):
+    """A model that is always wrong."""
+
+    def right(self, examples: Sequence[Example], *_: Any) -> list[list[bool]]:
+        """Return no for every question."""
+        return [[False] * len(example.questions) for example in examples]
 
 
 @torch.no_grad()
@@ -54,6 +64,25 @@ def test_text_is_scored_without_a_picture() -> None:
     right = Question("chat", "Goodbye.", "Goodbye! Come back with more pictures.")
     wrong = Question("chat", "Goodbye.", "Goodbye.")
     assert Evaluation(MODEL).of_text([right, wrong]).cell() == "0.500 (1 of 2)"
+
+
+def test_suggested_questions_are_answered_right() -> None:
+    """What `runtime demo picture` prints, about forty pictures: at most one is wrong."""
+    tally = Evaluation(MODEL).of_pictures(suggested_examples(40, 5000))
+    assert tally.share() > 0.996
+    assert {"caption", "count", "shape", "where", "number"} <= set(tally.kinds)
+
+
+def test_types_agree_about_most_questions() -> None:
+    """bfloat16 is what is served; one that is never right agrees with the model where that is wrong."""
+    examples = list(picture_examples("svg", 4, 5))
+    asked = sum(len(example.questions) for example in examples)
+    model = Evaluation(MODEL)
+    same, compared = agreement(model, Evaluation(MODEL, torch.bfloat16), examples)
+    assert compared == asked
+    assert same >= 0.99 * asked
+    right = sum(sum(answers) for answers in model.right(examples))
+    assert agreement(model, Wrong(MODEL), examples) == (asked - right, asked)
 
 
 def test_views_change_only_the_tiles_they_name() -> None:
